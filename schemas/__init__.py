@@ -1,0 +1,5 @@
+"""The promises: what goes over the wire and into the tables, and how a process is configured.
+
+Lives here: topics, records, reasons, the codec, JSON Schemas with example messages, ClickHouse
+migrations, settings. Imports nothing of ours. Never here: behaviour, I/O, clocks.
+"""
