@@ -7,6 +7,7 @@ whatever was acknowledged survives `kill -9`.
 """
 
 from deploy.embedded.child import EngineError
+from deploy.embedded.clickhouse import EmbeddedClickHouse
 from deploy.embedded.kafka import EmbeddedKafka
 
-__all__ = ["EmbeddedKafka", "EngineError"]
+__all__ = ["EmbeddedClickHouse", "EmbeddedKafka", "EngineError"]

@@ -1,0 +1,218 @@
+"""The ClickHouse engine inside this process (chdb): one directory, one connection a statement.
+
+A fresh connection costs 0.07 ms and keeps settings from leaking between requests; statements on
+two connections run in parallel (the engine releases the GIL).
+Every method blocks and is called in the front's thread pool.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import chdb
+
+from deploy.embedded.clickhouse.errors import from_engine, readonly_refusal, refusal
+from deploy.embedded.clickhouse.readonly import check_readonly
+from deploy.embedded.clickhouse.statements import Insert, Query
+
+# What chdb raises: `ChdbError` (a RuntimeError) from queries, a plain RuntimeError from inserts,
+# ValueError for text that is no statement.
+ENGINE_ERRORS: Final = (RuntimeError, ValueError)
+
+# As on a server: 1 refuses every change of data and settings, 2 lets settings change.
+READONLY_ALL, READONLY_DATA = 1, 2
+
+# An acknowledged insert is on disk, not in a buffer; an explicit setting still wins.
+DEFAULT_SETTINGS: Final = {"async_insert": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What surrounds one statement."""
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    database: str | None = None
+    readonly: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    body: bytes
+    summary: Mapping[str, str]
+    is_reading: bool
+
+
+class ChunkStream:
+    """A SELECT whose result arrives block by block; `close` also ends one that still runs."""
+
+    def __init__(self, connection: Any, chunks: Any) -> None:
+        self._connection = connection
+        self._chunks = chunks
+
+    def next_chunk(self) -> bytes | None:
+        try:
+            chunk = next(self._chunks, None)
+        except ENGINE_ERRORS as error:
+            raise from_engine(error) from None
+        return None if chunk is None else bytes(chunk.bytes())
+
+    def close(self) -> None:
+        self._chunks.close()
+        self._connection.close()
+
+
+class Engine:
+    """Owns the directory: no second process can open it, and `kill -9` frees it."""
+
+    def __init__(self, path: Path, readonly_settings: Mapping[str, str]) -> None:
+        """`readonly_settings` bound what a statement of a read-only user may take."""
+        self._path = str(path)
+        self._readonly_settings = readonly_settings
+        # Held open: the engine shuts down with its last connection.
+        self._root = chdb.connect(self._path)
+        self._drop_overlay()
+        self.version, self.timezone = self._rows("SELECT version(), timezone()")[0]
+        self._known_settings = {name for (name,) in self._rows("SELECT name FROM system.settings")}
+        self._table_functions = {
+            name for (name,) in self._rows("SELECT lower(name) FROM system.table_functions")
+        }
+
+    def close(self) -> None:
+        self._root.close()
+
+    def insert(self, session: Session, insert: Insert) -> Mapping[str, str]:
+        """All rows or none: a bad row inserts nothing. On return they survive `kill -9`."""
+        with self._connection(session) as connection:
+            inserter = connection.send_insert("INSERT INTO " + insert.target, insert.format)
+            try:
+                inserter.append(insert.content)
+                outcome = inserter.finish()
+            except BaseException:
+                inserter.cancel()
+                raise
+        return {
+            "written_rows": str(outcome.rows_written),
+            "written_bytes": str(outcome.bytes_written),
+            "elapsed_ns": str(int(outcome.elapsed * 1e9)),
+        }
+
+    def run(self, session: Session, query: Query, result_format: str) -> Answer:
+        with self._connection(session) as connection:
+            is_reading = self._check(connection, session, query.sql)
+            result = connection.query(query.sql, result_format, params=dict(session.parameters))
+            return Answer(
+                body=bytes(result.bytes()) if result.size() else b"",
+                summary={
+                    "read_rows": str(result.storage_rows_read()),
+                    "read_bytes": str(result.storage_bytes_read()),
+                    "result_rows": str(result.rows_read()),
+                    "elapsed_ns": str(int(result.elapsed() * 1e9)),
+                },
+                is_reading=is_reading,
+            )
+
+    def open_stream(self, session: Session, query: Query, result_format: str) -> ChunkStream:
+        connection = self._open(session)
+        try:
+            self._check(connection, session, query.sql)
+            chunks = connection.send_query(
+                query.sql, result_format, params=dict(session.parameters)
+            )
+        except ENGINE_ERRORS as error:
+            connection.close()
+            raise from_engine(error) from None
+        except BaseException:
+            connection.close()
+            raise
+        return ChunkStream(connection, chunks)
+
+    def columns(self, session: Session, query: Query) -> list[tuple[str, str]]:
+        """Names and types of a SELECT's result, which an empty result does not carry here."""
+        with self._connection(session) as connection:
+            described = connection.query(
+                f"DESCRIBE TABLE ({query.sql_without_format}\n)",
+                "JSONCompactColumns",
+                params=dict(session.parameters),
+            )
+            return _name_and_type(bytes(described.bytes()))
+
+    def _check(self, connection: Any, session: Session, sql: str) -> bool:
+        """Whether the statement only reads; a read-only session gets through with no other."""
+        found = connection._conn.classify_query(sql)
+        if found["statement_count"] > 1:
+            raise refusal(62, "Syntax error: multi-statements are not allowed.")
+        is_reading = bool(found["query_class"].name == "READ_ONLY")
+        if session.readonly:
+            if not is_reading:
+                raise readonly_refusal()
+            check_readonly(sql, self._table_functions)
+        return is_reading
+
+    @contextmanager
+    def _connection(self, session: Session) -> Iterator[Any]:
+        connection = self._open(session)
+        try:
+            yield connection
+        except ENGINE_ERRORS as error:
+            raise from_engine(error) from None
+        finally:
+            connection.close()
+
+    def _open(self, session: Session) -> Any:
+        settings = self._effective_settings(session)
+        connection = chdb.connect(self._path)
+        try:
+            changes = ", ".join(f"{name}={_quoted(value)}" for name, value in settings.items())
+            connection.query(f"SET {changes}")
+            if session.database:
+                connection.query("USE {name:Identifier}", params={"name": session.database})
+            if session.readonly:
+                connection.query(f"SET readonly={session.readonly}")
+        except ENGINE_ERRORS as error:
+            connection.close()
+            raise from_engine(error) from None
+        return connection
+
+    def _effective_settings(self, session: Session) -> Mapping[str, str]:
+        for name in session.settings:
+            # Unknown ones are refused although the engine might ignore them: a mistyped setting
+            # must fail here as it fails on a server. (Names also go into SQL unquoted.)
+            if name not in self._known_settings:
+                raise refusal(
+                    115,
+                    f"Setting {name} is neither a builtin setting nor started with the prefix"
+                    " 'SQL_' registered for user-defined settings.",
+                )
+            if session.readonly == READONLY_ALL:
+                raise readonly_refusal(f"Cannot modify '{name}' setting in readonly mode.")
+        bounds = self._readonly_settings if session.readonly == READONLY_ALL else {}
+        return {**DEFAULT_SETTINGS, **session.settings, **bounds}
+
+    def _drop_overlay(self) -> None:
+        """Without this, every user could read files: `SELECT * FROM default.`/etc/passwd``.
+
+        The engine in process starts with `default` as an overlay over the file system, made anew
+        at each start. Connections need a `default`; one of dictionaries cannot hold tables, so
+        nothing of worth is stored where the next start would hide it.
+        """
+        if self._rows("SELECT 1 FROM system.databases WHERE name='default' AND engine='Overlay'"):
+            self._root.query("DROP DATABASE default")
+            self._root.query("CREATE DATABASE default ENGINE=Dictionary")
+
+    def _rows(self, sql: str) -> list[tuple[str, ...]]:
+        text = self._root.query(sql, "TSV").bytes().decode()
+        return [tuple(line.split("\t")) for line in text.splitlines()]
+
+
+def _name_and_type(described: bytes) -> list[tuple[str, str]]:
+    names, types, *_ = json.loads(described)
+    return list(zip(names, types, strict=True))
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
