@@ -58,7 +58,7 @@ class ChildProcess:
 
         def spawn() -> "subprocess.Popen[bytes]":
             with self.output.open("wb") as output:
-                return subprocess.Popen(  # noqa: S603 - our own command, no shell
+                return subprocess.Popen(
                     full,
                     env=dict(environment),
                     stdin=subprocess.DEVNULL,

@@ -68,7 +68,7 @@ def _copy_jars(directory: Path, wanted: str) -> None:
         "-DincludeScope=runtime", f"-DoutputDirectory={fresh}",
     ]  # fmt: skip
     try:
-        outcome = subprocess.run(  # noqa: S603 - our own command, no shell
+        outcome = subprocess.run(
             command, capture_output=True, text=True, timeout=MAVEN_TIMEOUT_SECONDS, check=False
         )
         if outcome.returncode != 0:
@@ -89,7 +89,7 @@ def _copy_jars(directory: Path, wanted: str) -> None:
 def _java_version(java: str) -> int:
     """The major version, 0 when it does not run."""
     try:
-        outcome = subprocess.run(  # noqa: S603 - our own command, no shell
+        outcome = subprocess.run(
             [java, "-version"], capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -191,7 +191,7 @@ class EmbeddedKafka:
             self.cluster_id,
         ]
         try:
-            outcome = subprocess.run(  # noqa: S603 - our own command, no shell
+            outcome = subprocess.run(
                 command, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_SECONDS, check=False
             )
         except subprocess.TimeoutExpired as error:

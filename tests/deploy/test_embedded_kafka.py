@@ -1,0 +1,122 @@
+"""The embedded broker is a real one: it keeps what it acknowledged, through stop and `kill -9`."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+from deploy.embedded import EmbeddedKafka, EngineError
+
+PARTITION = TopicPartition("usage", 0)
+
+
+@pytest.fixture
+def kafka(tmp_path: Path) -> Iterator[EmbeddedKafka]:
+    kafka = EmbeddedKafka(tmp_path)
+    kafka.start()
+    yield kafka
+    kafka.kill()
+
+
+async def _create(kafka: EmbeddedKafka) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(PARTITION.topic, 1, 1)])
+    finally:
+        await admin.close()
+
+
+async def _write(kafka: EmbeddedKafka, values: list[bytes], transactional_id: str) -> None:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap, transactional_id=transactional_id
+    )
+    await producer.start()
+    try:
+        async with producer.transaction():
+            for value in values:
+                await producer.send(PARTITION.topic, value, partition=PARTITION.partition)
+    finally:
+        await producer.stop()
+
+
+async def _read(kafka: EmbeddedKafka, count: int) -> list[bytes]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, isolation_level="read_committed")
+    await consumer.start()
+    try:
+        consumer.assign([PARTITION])
+        await consumer.seek_to_beginning(PARTITION)
+        return [(await consumer.getone()).value for _ in range(count)]
+    finally:
+        await consumer.stop()
+
+
+def test_acknowledged_records_survive_stop_and_kill(kafka: EmbeddedKafka) -> None:
+    bootstrap, cluster_id = kafka.bootstrap, kafka.cluster_id
+    asyncio.run(_create(kafka))
+    asyncio.run(_write(kafka, [b"1", b"2"], "one"))
+    kafka.stop()
+    kafka.start()
+    asyncio.run(_write(kafka, [b"3"], "one"))
+    kafka.kill()
+    kafka.start()
+    asyncio.run(_write(kafka, [b"4"], "two"))
+    assert asyncio.run(_read(kafka, 4)) == [b"1", b"2", b"3", b"4"]
+    assert (kafka.bootstrap, kafka.cluster_id) == (bootstrap, cluster_id)
+
+
+def test_topics_are_never_made_by_accident(kafka: EmbeddedKafka) -> None:
+    async def write_to_no_topic() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, request_timeout_ms=1_000)
+        await producer.start()
+        try:
+            await producer.send_and_wait("usage-misspelt", b"1")
+        finally:
+            await producer.stop()
+
+    with pytest.raises(UnknownTopicOrPartitionError):
+        asyncio.run(write_to_no_topic())
+
+
+def test_only_this_machine_can_connect(kafka: EmbeddedKafka) -> None:
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for connection in psutil.Process(kafka.pid).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_a_format_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
+    half = tmp_path / "kafka" / "logs"
+    half.mkdir(parents=True)
+    (half / "meta.properties").write_text("version=1\n")
+    kafka = EmbeddedKafka(tmp_path)
+    try:
+        kafka.start()
+        assert kafka.is_running
+    finally:
+        kafka.kill()
+
+
+def test_a_taken_port_is_reported_with_the_log(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        kafka = EmbeddedKafka(tmp_path, port=taken.getsockname()[1])
+        with pytest.raises(EngineError, match=r"Kafka did not start[\s\S]*kafka\.(log|out)[\s\S]+"):
+            kafka.start()
+        assert kafka.pid is None
+
+
+def test_a_setting_of_the_caller_wins(tmp_path: Path) -> None:
+    kafka = EmbeddedKafka(tmp_path, settings={"offsets.topic.num.partitions": "3"})
+    written = kafka._write_properties().read_text()
+    assert written.count("offsets.topic.num.partitions") == 1
+    assert "offsets.topic.num.partitions=3\n" in written
