@@ -43,20 +43,24 @@ def find_java() -> str:
 
 def kafka_classpath(directory: Path = DEFAULT_JARS) -> str:
     """The classpath of the broker's jars, copied first where they are missing or outdated."""
-    wanted = hashlib.sha256(POM.read_bytes()).hexdigest()
-    if not _is_copied(directory, wanted):
-        _copy_jars(directory, wanted)
+    if not has_jars(directory):
+        _copy_jars(directory)
     return str(directory / "*")
 
 
-def _is_copied(directory: Path, wanted: str) -> bool:
+def has_jars(directory: Path = DEFAULT_JARS) -> bool:
+    """Whether the jars of today's `pom.xml` are there, so that Maven is not needed."""
     try:
-        return (directory / STAMP).read_text().strip() == wanted
+        return (directory / STAMP).read_text() == _stamp()
     except FileNotFoundError:
         return False
 
 
-def _copy_jars(directory: Path, wanted: str) -> None:
+def _stamp() -> str:
+    return hashlib.sha256(POM.read_bytes()).hexdigest() + "\n"
+
+
+def _copy_jars(directory: Path) -> None:
     """Copy into a fresh directory and swap it in: an interrupted copy is never used."""
     maven = shutil.which("mvn")
     if maven is None:
@@ -69,21 +73,34 @@ def _copy_jars(directory: Path, wanted: str) -> None:
     ]  # fmt: skip
     try:
         outcome = subprocess.run(
-            command, capture_output=True, text=True, timeout=MAVEN_TIMEOUT_SECONDS, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=MAVEN_TIMEOUT_SECONDS,
+            check=False,
+            env=_maven_environment(),
         )
         if outcome.returncode != 0:
             raise EngineError(f"Maven could not copy Kafka's jars\n{outcome.stdout.strip()}")
         fresh.chmod(0o755)
-        (fresh / STAMP).write_text(wanted + "\n")
+        (fresh / STAMP).write_text(_stamp())
         shutil.rmtree(directory, ignore_errors=True)
         try:
             fresh.rename(directory)
         except OSError:
             # Another process was quicker; its copy is as good when the stamp says so.
-            if not _is_copied(directory, wanted):
+            if not has_jars(directory):
                 raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _maven_environment() -> dict[str, str]:
+    """Maven finds the machine's JVM itself; the packaged one must be pointed out to it."""
+    java = find_java()
+    if java != _packaged_java():
+        return dict(os.environ)
+    return {**os.environ, "JAVA_HOME": str(Path(java).parents[1])}
 
 
 def _java_version(java: str) -> int:

@@ -138,7 +138,7 @@ def test_compressed_bodies(
     assert _count(writer) == 1
 
 
-@pytest.mark.parametrize("compress", [lz4.frame.compress, zstandard.compress])
+@pytest.mark.parametrize("compress", [lz4.frame.compress, zstandard.compress], ids=["lz4", "zstd"])
 def test_several_frames_in_one_body(
     engine: EmbeddedClickHouse, writer: Client, compress: Callable[[bytes], bytes]
 ) -> None:
