@@ -1,0 +1,12 @@
+"""The exactly-once runtime under Faust: see README.md for what it guarantees.
+
+Lives here: batch transport, lanes (one transaction at a time a partition), changelogs, recovery,
+the local store. May import Faust, aiokafka, RocksDB and `schemas.codec`. Never here: anything
+about usage, credits or prices; a decision is handed in as a function.
+"""
+
+from streams.exactly_once.batches import Batch
+from streams.exactly_once.runtime import ExactlyOnce, RuntimeConfig
+from streams.exactly_once.transaction import Transaction
+
+__all__ = ["Batch", "ExactlyOnce", "RuntimeConfig", "Transaction"]

@@ -1,0 +1,308 @@
+"""A lane: one assignment of one partition number, and the only writer of that partition.
+
+    opening ──fence, recover──► running ──revoked──► ended
+       └────────────── revoked ────────────────────────┘
+
+One transactional producer, one task, one transaction at a time. Whatever fails here ends the
+process: state in memory is never ahead of what was committed.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from streams.exactly_once.batches import Batch
+from streams.exactly_once.local_store import LocalStore
+from streams.exactly_once.recovery import recover
+from streams.exactly_once.seen import pack
+from streams.exactly_once.state import PartitionState
+from streams.exactly_once.transaction import Transaction
+
+if TYPE_CHECKING:
+    from streams.exactly_once.runtime import ExactlyOnce
+
+log = structlog.get_logger()
+
+Decide = Callable[[Sequence[Any], Transaction], None]
+
+PROGRESS_KEY: Final = b'["progress"]'
+QUEUE_BATCHES: Final = 3
+"""Usage batches fetched and not yet committed, a lane."""
+QUEUE_FACT_BATCHES: Final = 8
+END_GRACE_S: Final = 5.0
+"""How long a revoked lane may take to finish the transaction it is in."""
+
+
+class Progress(msgspec.Struct):
+    """Value of the progress record in the state changelog."""
+
+    positions: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What `on_commit` is told about one transaction."""
+
+    partition: int
+    topic: str
+    """The input topic; empty for the clock's."""
+    inputs: int
+    outputs: int
+    decide_s: float
+    commit_s: float
+    oldest_input_ms: int
+    counts: Mapping[str, int]
+
+
+class Lane:
+    """See the module's text. Created by the runtime at assignment, ended at revocation."""
+
+    def __init__(self, runtime: "ExactlyOnce", partition: int) -> None:
+        self.partition = partition
+        self.running = False
+        self.recovered_records = 0
+        self.positions: dict[str, int] = {}
+        self.fetch_positions: dict[str, int] = {}
+        self._runtime = runtime
+        self._config = runtime.config
+        self._inbox: dict[str, deque[tuple[Batch, Decide]]] = {
+            topic: deque() for topic in self._config.input_order
+        }
+        self._outstanding = dict.fromkeys(self._config.input_order, 0)
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._ended = False
+        self._in_transaction = asyncio.Lock()
+        self._next_tick_s = 0.0
+        self._producer: AIOKafkaProducer | None = None
+        self._store: LocalStore | None = None
+        self._state: PartitionState | None = None
+        self._task = asyncio.create_task(self._live(), name=f"lane-{partition}")
+
+    # ---- what the transport asks
+
+    def has_room(self, topic: str) -> bool:
+        limit = QUEUE_BATCHES if topic == self._config.input_order[-1] else QUEUE_FACT_BATCHES
+        return self.running and self._outstanding[topic] < limit
+
+    def fetched(self, batch: Batch) -> None:
+        """Books a batch that is on its way through Faust."""
+        self.fetch_positions[batch.topic] = batch.end
+        self._outstanding[batch.topic] += 1
+
+    async def wait_for_room(self) -> None:
+        self._room.clear()
+        await self._room.wait()
+
+    def submit(self, batch: Batch, decide: Decide) -> None:
+        """Queues a batch; one of an ended lane is dropped, the next owner reads it again."""
+        if self._ended or batch.lane is not self:
+            return
+        self._inbox[batch.topic].append((batch, decide))
+        self._wake.set()
+
+    # ---- life
+
+    async def _live(self) -> None:
+        try:
+            await self._open()
+            while True:
+                work = self._next_work()
+                if work is None:
+                    await self._wait()
+                    continue
+                async with self._in_transaction:
+                    await work
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the process must end
+            self._runtime.fatal(f"partition {self.partition}", error)
+
+    async def _open(self) -> None:
+        started = time.monotonic()
+        config = self._config
+        self._producer = AIOKafkaProducer(
+            transactional_id=f"{config.app_id}-{self.partition}",
+            transaction_timeout_ms=int(config.transaction_timeout_s * 1000),
+            compression_type=config.compression,
+            max_request_size=64 << 20,
+            linger_ms=0,
+            # A 4.x broker answers NOT_ENOUGH_REPLICAS while the last markers are written.
+            retry_backoff_ms=5,
+            **self._runtime.client_settings,
+        )
+        await self._producer.start()
+        # Fenced from here on: no former owner can commit any more.
+        self._store = LocalStore(
+            config.directory / f"p{self.partition:05d}",
+            tag=await self._runtime.tag(),
+            window_ms=config.seen_window_ms,
+            max_age_s=config.store_max_age_s,
+        )
+        self.recovered_records = await recover(
+            self._store,
+            self.partition,
+            topic_names={name: config.topic(name) for name in config.changelogs},
+            seen_topic=config.seen_topic,
+            client_settings=self._runtime.client_settings,
+            on_progress=lambda _: self._runtime.touch(),
+        )
+        self._state = PartitionState(self._store, config.codec)
+        raw = self._store.get(PROGRESS_KEY)
+        positions = msgspec.json.decode(raw, type=Progress).positions if raw else {}
+        self.positions = await self._runtime.start_positions(self.partition, positions)
+        self.fetch_positions = dict(self.positions)
+        await self._runtime.begin_fetching(self)
+        self.running = True
+        seconds = time.monotonic() - started
+        self._runtime.on_recovered(self.partition, self.recovered_records, seconds)
+
+    async def end(self) -> None:
+        """Finishes the transaction it is in, drops what is queued, closes everything."""
+        self._ended = True
+        self.running = False
+        self._room.set()
+        try:
+            async with asyncio.timeout(END_GRACE_S):
+                await self._in_transaction.acquire()
+        except TimeoutError:
+            log.warning("transaction abandoned at revocation", partition=self.partition)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self._store is not None:
+            self._store.close()
+        if self._producer is not None:
+            # Its open transaction, if any, is aborted by the next owner's fence.
+            await _stop_quietly(self._producer)
+
+    def _next_work(self) -> Any:
+        for topic, waiting in self._inbox.items():
+            if waiting and self._may_decide(waiting[0][0]):
+                return self._process(topic)
+        if self._config.on_tick is not None and time.monotonic() >= self._next_tick_s:
+            self._next_tick_s = time.monotonic() + self._config.tick_interval_s
+            return self._tick(self._config.on_tick)
+        return None
+
+    def _may_decide(self, batch: Batch) -> bool:
+        return all(self.positions[topic] >= end for topic, end in batch.required.items())
+
+    async def _wait(self) -> None:
+        self._wake.clear()
+        timeout = self._next_tick_s - time.monotonic() if self._config.on_tick else None
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    # ---- one transaction
+
+    async def _process(self, topic: str) -> None:
+        batch, decide = self._inbox[topic].popleft()
+        if batch.start != self.positions[topic]:
+            raise RuntimeError(
+                f"a batch of {topic} starts at {batch.start}, but {self.positions[topic]} is next: "
+                "records between them were lost on the way"
+            )
+        started = time.perf_counter()
+        transaction = self._transaction()
+        if batch.records:
+            decide(batch.records, transaction)
+        decided = time.perf_counter()
+        self.positions[topic] = batch.end
+        await self._commit(transaction)
+        self._outstanding[topic] -= 1
+        self._room.set()
+        self._runtime.room.set()
+        self._report(transaction, batch, decided - started, time.perf_counter() - decided)
+
+    async def _tick(self, on_tick: Callable[[Transaction], None]) -> None:
+        transaction = self._transaction()
+        on_tick(transaction)
+        if transaction.records or transaction.state.has_changes:
+            await self._commit(transaction)
+            self._report(transaction, None, 0.0, 0.0)
+
+    def _transaction(self) -> Transaction:
+        assert self._state is not None
+        assert self._store is not None
+        return Transaction(
+            self.partition, self._state, self._store, self._config.clock(), self._config.compression
+        )
+
+    async def _commit(self, transaction: Transaction) -> None:
+        producer, store, state = self._producer, self._store, self._state
+        assert producer is not None
+        assert store is not None
+        assert state is not None
+        config = self._config
+        changes = state.changes()
+        progress = msgspec.json.encode(Progress(self.positions))
+        changes.append((config.state_topic, PROGRESS_KEY, progress))
+        for changelog, key, value in changes:
+            transaction.emit(changelog, key, value)
+        packed = pack(transaction.seen)
+        if packed:
+            transaction.emit(config.seen_topic, None, packed)
+
+        await producer.begin_transaction()
+        sent: list[tuple[str, Any, int]] = []
+        for topic, partition, builder in transaction.batches:
+            future = await producer.send_batch(builder, config.topic(topic), partition=partition)
+            if topic in config.changelogs:
+                sent.append((topic, future, builder.record_count()))
+            else:
+                sent.append(("", future, 0))
+        await producer.send_offsets_to_transaction(
+            {
+                TopicPartition(config.topic(topic), self.partition): position
+                for topic, position in self.positions.items()
+            },
+            config.app_id,
+        )
+        results = await asyncio.gather(*(future for _, future, _ in sent))
+        await producer.commit_transaction()
+
+        positions = {
+            # The record after the batch is the transaction's marker.
+            topic: result.offset + count + 1
+            for (topic, _, count), result in zip(sent, results, strict=True)
+            if topic
+        }
+        if packed:
+            store.seen.insert_packed(packed, int(transaction.now.timestamp() * 1000))
+        store.write(((key, value) for _, key, value in changes), positions)
+        state.committed()
+
+    def _report(
+        self, transaction: Transaction, batch: Batch | None, decide_s: float, commit_s: float
+    ) -> None:
+        records = batch.records if batch else ()
+        self._runtime.on_commit(
+            Committed(
+                partition=self.partition,
+                topic=batch.topic if batch else "",
+                inputs=len(records),
+                outputs=transaction.records,
+                decide_s=decide_s,
+                commit_s=commit_s,
+                oldest_input_ms=records[0].timestamp if records else 0,
+                counts=transaction.metrics,
+            )
+        )
+
+
+async def _stop_quietly(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(END_GRACE_S):
+            await producer.stop()
+    except Exception as error:  # noqa: BLE001 - it is fenced or unreachable, and done with
+        log.debug("producer did not stop cleanly", error=repr(error))

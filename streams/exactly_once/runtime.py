@@ -1,0 +1,252 @@
+"""The runtime's front: configuration, lanes by partition, and what agents call."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from yarl import URL
+
+from streams.exactly_once.batches import PASS_THROUGH, Batch
+from streams.exactly_once.cluster_ids import read_ids
+from streams.exactly_once.lanes import Committed, Decide, Lane
+from streams.exactly_once.recovery import BelowLogStart
+from streams.exactly_once.state import Codec
+from streams.exactly_once.transaction import Transaction
+from streams.exactly_once.transport import BatchConsumer, BatchTransport, FactFetcher
+
+log = structlog.get_logger()
+
+EXIT_FAILED = 70
+DAY_S = 86_400
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Names are unprefixed topics; durations are in the unit of their name."""
+
+    app_id: str
+    bootstrap: str
+    directory: Path
+    """Local stores, one directory a partition; belongs to one worker alone."""
+    input_order: tuple[str, ...]
+    """Input topics; a batch is decided after all that the topics before its own held when it
+    was fetched. The last is the main input."""
+    state_topic: str
+    seen_topic: str
+    changelogs: tuple[str, ...]
+    """All changelogs, `state_topic` and `seen_topic` among them."""
+    codec: Codec
+    topic_prefix: str = ""
+    client_security: Mapping[str, Any] = field(default_factory=dict)
+    compression: str | None = "snappy"
+    batch_max_records: int = 4_000
+    transaction_timeout_s: float = 15.0
+    seen_window_ms: int = 50 * DAY_S * 1000
+    store_max_age_s: float = DAY_S / 2
+    """Half of the changelogs' `delete.retention.ms` (a day by default)."""
+    on_tick: Callable[[Transaction], None] | None = None
+    tick_interval_s: float = 60.0
+    clock: Callable[[], datetime] = _now
+
+    def topic(self, name: str) -> str:
+        return self.topic_prefix + name
+
+    def unprefixed(self, topic: str) -> str:
+        return topic[len(self.topic_prefix) :]
+
+
+class ExactlyOnce:
+    """Gives a Faust app exactly-once batches. See README.md.
+
+    runtime = ExactlyOnce(app, config)
+
+    @app.agent(runtime.input("usage"))
+    async def rate(batches):
+        async for batch in batches:
+            runtime.submit(batch, decide)
+    """
+
+    def __init__(
+        self,
+        app: faust.App,
+        config: RuntimeConfig,
+        *,
+        on_commit: Callable[[Committed], None] = lambda _: None,
+        on_recovered: Callable[[int, int, float], None] = lambda *_: None,
+        on_lanes: Callable[[Mapping[int, Lane]], None] = lambda _: None,
+    ) -> None:
+        self.config = config
+        self.on_commit = on_commit
+        self.on_recovered = on_recovered
+        self.room = asyncio.Event()
+        self.lanes: dict[int, Lane] = {}
+        self.last_sign_of_life_s = time.monotonic()
+        self._on_lanes = on_lanes
+        self._app = app
+        self._consumer: BatchConsumer | None = None
+        self._facts: FactFetcher | None = None
+        self._tag: asyncio.Task[str] | None = None
+        self.client_settings = {"bootstrap_servers": config.bootstrap, **config.client_security}
+        transport = BatchTransport([URL(f"kafka://{config.bootstrap.split(',')[0]}")], app)
+        transport.runtime = self
+        app.transport = transport
+
+    # ---- for agents
+
+    def input(self, name: str) -> Any:
+        """The Faust topic whose stream yields `Batch` envelopes."""
+        return self._app.topic(
+            self.config.topic(name),
+            key_type=None,
+            value_type=None,
+            key_serializer=PASS_THROUGH,
+            value_serializer=PASS_THROUGH,
+        )
+
+    def submit(self, batch: Batch, decide: Decide) -> None:
+        """Has the batch decided and committed by its lane. Returns at once: the transport fetches
+        only for lanes that have room, so queues stay within their bound."""
+        batch.lane.submit(batch, decide)
+
+    # ---- for the transport
+
+    async def attach(self, consumer: BatchConsumer) -> None:
+        self._consumer = consumer
+        self._facts = FactFetcher(self, consumer)
+        await self._facts.start()
+
+    async def detach(self) -> None:
+        await self.end_lanes()
+        if self._facts is not None:
+            await self._facts.stop()
+
+    def start_lanes(self, partitions: Iterable[int]) -> None:
+        """A lane for each assigned partition that has none."""
+        for partition in sorted(partitions):
+            if partition not in self.lanes:
+                self.lanes[partition] = Lane(self, partition)
+        self._on_lanes(self.lanes)
+
+    async def end_lanes(self) -> None:
+        """All of them: a rebalance revokes everything, and a lane is one assignment."""
+        ending, self.lanes = self.lanes, {}
+        if self._facts is not None:
+            await self._facts.unfollow_all()
+        await asyncio.gather(*(lane.end() for lane in ending.values()))
+        self._on_lanes(self.lanes)
+
+    async def begin_fetching(self, lane: Lane) -> None:
+        assert self._consumer is not None
+        assert self._facts is not None
+        await self._facts.follow(lane)
+        main = self.config.input_order[-1]
+        await self._consumer.start_fetching(
+            TopicPartition(self.config.topic(main), lane.partition), lane.positions[main]
+        )
+
+    def lanes_with_room(self) -> dict[TopicPartition, Lane]:
+        main = self.config.input_order[-1]
+        return {
+            TopicPartition(self.config.topic(main), lane.partition): lane
+            for lane in self.lanes.values()
+            if lane.has_room(main)
+        }
+
+    async def wait_for_room(self, longest_s: float) -> None:
+        self.room.clear()
+        try:
+            async with asyncio.timeout(longest_s):
+                await self.room.wait()
+        except TimeoutError:
+            return
+
+    async def fact_ends(self, partitions: Iterable[int]) -> dict[int, dict[str, int]]:
+        """Where the topics before the main input end now, by partition."""
+        assert self._facts is not None
+        wanted = {
+            TopicPartition(self.config.topic(name), partition): (partition, name)
+            for partition in partitions
+            for name in self.config.input_order[:-1]
+        }
+        ends: dict[int, dict[str, int]] = {partition: {} for partition, _ in wanted.values()}
+        for tp, end in (await self._facts.ends(wanted)).items():
+            partition, name = wanted[tp]
+            ends[partition][name] = end
+        return ends
+
+    # ---- for lanes
+
+    async def tag(self) -> str:
+        """What local stores must belong to: the cluster and the ids of all topics."""
+        if self._tag is None:
+            self._tag = asyncio.create_task(self._read_tag())
+        return await asyncio.shield(self._tag)
+
+    async def _read_tag(self) -> str:
+        names = [self.config.topic(name) for name in self.config.input_order]
+        names += [self.config.topic(name) for name in self.config.changelogs]
+        client = AIOKafkaClient(**self.client_settings)
+        await client.bootstrap()
+        try:
+            cluster, ids = await read_ids(client, names)
+        finally:
+            await client.close()
+        return cluster + ":" + ",".join(f"{name}={ids[name]}" for name in sorted(ids))
+
+    async def start_positions(self, partition: int, committed: dict[str, int]) -> dict[str, int]:
+        """Where to go on: the recovered progress, or the start of a topic never read before.
+
+        Raises BelowLogStart where the broker has already deleted what is next.
+        """
+        assert self._facts is not None
+        wanted = {
+            TopicPartition(self.config.topic(name), partition): name
+            for name in self.config.input_order
+        }
+        positions = {}
+        for tp, start in (await self._facts.starts(wanted)).items():
+            name = wanted[tp]
+            positions[name] = committed.get(name, start)
+            if positions[name] < start:
+                raise BelowLogStart(
+                    f"{tp.topic}[{partition}] is to be read from {positions[name]}, but begins at "
+                    f"{start}: the records between were deleted by the topic's retention"
+                )
+        return positions
+
+    def touch(self) -> None:
+        """A sign of life of something that takes long."""
+        self.last_sign_of_life_s = time.monotonic()
+
+    def local_partitions(self) -> list[int]:
+        """Partitions that this worker's disk has a store of."""
+        if not self.config.directory.is_dir():
+            return []
+        return [int(path.name[1:]) for path in self.config.directory.glob("p[0-9]*")]
+
+    def fatal(self, where: str, error: BaseException) -> None:
+        """Ends the process at once: the supervisor starts it again from what was committed."""
+        log.critical("worker ends", where=where, error=f"{type(error).__name__}: {error}")
+        if log_level_is_debug():
+            log.debug("traceback", exc_info=error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_FAILED)
+
+
+def log_level_is_debug() -> bool:
+    return bool(os.environ.get("METERING_LOG_LEVEL") == "debug")

@@ -1,0 +1,116 @@
+"""A Faust app of its own on the runtime: no metering in it. The tests' subject, run as a process.
+
+`factors` (facts) say what a key's numbers are multiplied with; `numbers` are added up by key, each
+id once; `totals` gets the running total after each number.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import faust
+import msgspec
+import uvloop
+import xxhash
+
+from streams.exactly_once import Batch, ExactlyOnce, RuntimeConfig, Transaction
+from streams.exactly_once.state import Codec
+from streams.worker_process import run_faust
+
+ENV = os.environ
+PREFIX = ENV.get("COUNTING_PREFIX", "")
+
+
+class Number(msgspec.Struct):
+    id: str
+    key: str
+    n: int
+
+
+class Factor(msgspec.Struct):
+    key: str
+    factor: int
+
+
+CODEC = Codec(
+    encode_key=msgspec.json.encode,
+    encode_value=msgspec.json.encode,
+    decode_value=lambda _, raw: msgspec.json.decode(raw),
+    changelog_of=lambda _: "counting-state",
+)
+
+
+def add(records: Sequence[Any], transaction: Transaction) -> None:
+    numbers = [msgspec.json.decode(record.value, type=Number) for record in records]
+    identities = [xxhash.xxh3_128_digest(number.id.encode()) for number in numbers]
+    before = transaction.seen_before(identities)
+    for number, identity, seen in zip(numbers, identities, before, strict=True):
+        if seen or identity in transaction.seen:
+            continue
+        transaction.seen[identity] = 1
+        total = transaction.state.get(("total", number.key)) or 0
+        total += number.n * (transaction.state.get(("factor", number.key)) or 0)
+        transaction.state.put(("total", number.key), total)
+        row = {"id": number.id, "key": number.key, "total": total}
+        transaction.emit("totals", number.key.encode(), msgspec.json.encode(row))
+
+
+def set_factor(records: Sequence[Any], transaction: Transaction) -> None:
+    for record in records:
+        factor = msgspec.json.decode(record.value, type=Factor)
+        transaction.state.put(("factor", factor.key), factor.factor)
+
+
+def build() -> faust.App:
+    app = faust.App(
+        f"{PREFIX}counting",
+        broker=f"kafka://{ENV['COUNTING_BOOTSTRAP']}",
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        web_enabled=False,
+        store="memory://",
+        datadir=ENV["COUNTING_DIRECTORY"],
+        broker_session_timeout=float(ENV.get("COUNTING_SESSION_S", "6")),
+        broker_heartbeat_interval=1.0,
+        broker_max_poll_interval=86_400.0,
+        consumer_group_instance_id=ENV["COUNTING_INSTANCE"],
+    )
+    runtime = ExactlyOnce(
+        app,
+        RuntimeConfig(
+            app_id=f"{PREFIX}counting",
+            bootstrap=ENV["COUNTING_BOOTSTRAP"],
+            directory=Path(ENV["COUNTING_DIRECTORY"]),
+            input_order=("factors", "numbers"),
+            state_topic="counting-state",
+            seen_topic="counting-seen",
+            changelogs=("counting-state", "counting-seen"),
+            codec=CODEC,
+            topic_prefix=PREFIX,
+            batch_max_records=int(ENV.get("COUNTING_BATCH", "500")),
+        ),
+        on_recovered=lambda partition, records, seconds: print(
+            f"recovered {partition} {records} {seconds:.3f}", file=sys.stderr, flush=True
+        ),
+    )
+
+    @app.agent(runtime.input("factors"))
+    async def factors(batches: Any) -> None:
+        batch: Batch
+        async for batch in batches:
+            runtime.submit(batch, set_factor)
+
+    @app.agent(runtime.input("numbers"))
+    async def numbers(batches: Any) -> None:
+        batch: Batch
+        async for batch in batches:
+            runtime.submit(batch, add)
+
+    return app
+
+
+if __name__ == "__main__":
+    uvloop.install()
+    run_faust(build(), log_level="warning")
