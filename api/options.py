@@ -1,0 +1,38 @@
+"""What only the API process is told: `METERING_API_*`, beside the settings that all share."""
+
+from typing import Final
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.settings import Settings
+
+DEFAULT_ALIAS_SECRET: Final = "metering-alias-secret-for-embedded-use"  # noqa: S105 - known to all
+
+
+class ApiOptions(BaseSettings):
+    """Addresses and limits of the API. Rates are requests a minute, per organisation and process;
+    a process keeps its own count, so replicas multiply the rate."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="METERING_API_", env_file=None, extra="ignore", frozen=True
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(8484, ge=0, le=65535)
+    rate_per_minute: int = Field(600, ge=1, le=1_000_000)
+    usage_rate_per_minute: int = Field(600, ge=1, le=1_000_000)
+    scim_rate_per_minute: int = Field(6_000, ge=1, le=1_000_000)
+    ingest_rate_per_minute: int = Field(60_000, ge=1, le=10_000_000)
+    failed_logins_per_minute: int = Field(60, ge=1, le=100_000)
+    body_limit_bytes: int = Field(1_048_576, ge=1024, le=64 * 1_048_576)
+    csv_limit_bytes: int = Field(32 * 1_048_576, ge=1024, le=256 * 1_048_576)
+    ingest_waiting_max: int = Field(10_000, ge=1, le=1_000_000)
+    """Events that may wait for the broker at once; more answers 503."""
+    publish: bool = True
+    """Whether this process publishes the outbox. One at a time does, whoever holds the lock."""
+
+
+def alias_secret(settings: Settings) -> bytes:
+    """The key under which aliases are hashed; the embedded default protects nobody's address."""
+    return (settings.alias_secret.get_secret_value() or DEFAULT_ALIAS_SECRET).encode()

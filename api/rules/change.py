@@ -1,0 +1,201 @@
+"""A change to one organisation: the lock, the versions, and what is recorded with it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from api.errors import not_found
+from api.storage.ledgers import AuditEntry, DimensionChange, OutboxFact
+from api.storage.models import Organization
+from api.storage.store import Store
+from schemas import codec, topics
+from schemas.records import (
+    AssignedBy,
+    CreditFact,
+    CreditRecord,
+    MembershipFact,
+    MembershipRecord,
+)
+
+Clock = Callable[[], datetime]
+TICK: Final = timedelta(microseconds=1)
+INSERT_ROWS: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something (`key:…`, `cli:…`), and by which of the four ways."""
+
+    id: str
+    how: AssignedBy
+
+
+@dataclass
+class Change:
+    """One organisation, locked until the transaction ends.
+
+    `now` grows strictly from change to change of an organisation even where the clock does not,
+    so that later facts have later `effective_at`.
+    """
+
+    session: Session
+    organization: Organization
+    actor: Actor
+    now: datetime
+    alias_secret: bytes
+    _facts: list[dict[str, Any]] = field(default_factory=list)
+    _audit: list[dict[str, Any]] = field(default_factory=list)
+    _dimensions: dict[tuple[str, str], None] = field(default_factory=dict)
+
+    @property
+    def organization_id(self) -> str:
+        return self.organization.id
+
+    def member_fact(self, fact: MembershipFact, effective_at: datetime | None = None) -> None:
+        """A fact for the topic `memberships`, with the next version."""
+        self.organization.memberships_version += 1
+        record = MembershipRecord(
+            self.organization_id,
+            self.organization.memberships_version,
+            self.now,
+            effective_at or self.now,
+            fact,
+        )
+        self._add_fact(topics.MEMBERSHIPS, record)
+
+    def credit_fact(self, fact: CreditFact, effective_at: datetime | None = None) -> int:
+        """A fact for the topic `credits`, with the next version, which is returned."""
+        self.organization.credits_version += 1
+        version = self.organization.credits_version
+        record = CreditRecord(
+            self.organization_id, version, self.now, effective_at or self.now, fact
+        )
+        self._add_fact(topics.CREDITS, record)
+        return version
+
+    def _add_fact(self, topic: str, record: MembershipRecord | CreditRecord) -> None:
+        self._facts.append(
+            {
+                "organization_id": record.organization_id,
+                "topic": topic,
+                "version": record.version,
+                "payload": codec.encode(record),
+                "created_at": self.now,
+            }
+        )
+
+    def audit(
+        self,
+        action: str,
+        subject: tuple[str, str],
+        before: dict[str, Any] | None,
+        after: dict[str, Any] | None,
+    ) -> None:
+        """Who did what to `subject` (kind and id), from `before` to `after`."""
+        self._audit.append(
+            {
+                "organization_id": self.organization_id,
+                "at": self.now,
+                "actor": self.actor.id,
+                "how": self.actor.how,
+                "action": action,
+                "subject_kind": subject[0],
+                "subject_id": subject[1],
+                "before": before,
+                "after": after,
+            }
+        )
+
+    def dimension(self, kind: str, entity_id: str) -> None:
+        """ClickHouse is to be told the names of this `organization`, `member`, `group`, …"""
+        self._dimensions[kind, entity_id] = None
+
+    def finish(self) -> None:
+        """Writes down what was recorded, in the transaction of the change itself."""
+        if self._facts or self._audit or self._dimensions:
+            self.organization.updated_at = self.now
+        self.session.flush()
+        _insert(self.session, OutboxFact, self._facts)
+        _insert(self.session, AuditEntry, self._audit)
+        dimensions = [
+            {"organization_id": self.organization_id, "kind": kind, "entity_id": entity_id}
+            for kind, entity_id in self._dimensions
+        ]
+        _insert(self.session, DimensionChange, dimensions)
+        self._facts, self._audit, self._dimensions = [], [], {}
+
+
+def _insert(session: Session, table: type[Any], rows: list[dict[str, Any]]) -> None:
+    for start in range(0, len(rows), INSERT_ROWS):
+        session.execute(insert(table), rows[start : start + INSERT_ROWS])
+
+
+@dataclass
+class Transaction:
+    """A transaction that may touch several organisations: lock them in the order of their ids."""
+
+    session: Session
+    actor: Actor
+    clock: Clock
+    alias_secret: bytes
+    _changes: dict[str, Change] = field(default_factory=dict)
+
+    def change(self, organization_id: str) -> Change:
+        """Locks the organisation: all of its changes happen one after the other.
+
+        Raises Refused (404) where there is none.
+        """
+        if organization_id in self._changes:
+            return self._changes[organization_id]
+        organization = self.session.scalar(
+            select(Organization).where(Organization.id == organization_id).with_for_update()
+        )
+        if organization is None:
+            raise not_found("organisation", organization_id, "organization_id")
+        return self.adopt(organization, max(self.clock(), organization.updated_at + TICK))
+
+    def adopt(self, organization: Organization, now: datetime) -> Change:
+        """A change to an organisation that this transaction has just made itself."""
+        change = Change(self.session, organization, self.actor, now, self.alias_secret)
+        self._changes[organization.id] = change
+        return change
+
+    def finish(self) -> None:
+        for change in self._changes.values():
+            change.finish()
+
+
+@dataclass
+class Control:
+    """What every way of changing something shares: database, clock, secret, and who to wake.
+
+    `admit` raises Refused while changes must wait (a topic is ahead of the database); `committed`
+    is called after each commit, from whatever thread.
+    """
+
+    store: Store
+    clock: Clock
+    alias_secret: bytes
+    admit: Callable[[], None] = lambda: None
+    committed: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def transaction(self, actor: Actor) -> Iterator[Transaction]:
+        """Commits at the end of the block; an exception undoes all of it."""
+        self.admit()
+        with self.store.write() as session:
+            transaction = Transaction(session, actor, self.clock, self.alias_secret)
+            yield transaction
+            transaction.finish()
+        self.committed()
+
+    @contextmanager
+    def change(self, organization_id: str, actor: Actor) -> Iterator[Change]:
+        """A transaction that changes one organisation."""
+        with self.transaction(actor) as transaction:
+            yield transaction.change(organization_id)

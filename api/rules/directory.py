@@ -1,0 +1,210 @@
+"""Directory groups, and which synced billing group a member belongs to because of them.
+
+A member's place is a function of what is stored: of all synced groups whose directory group has
+the member, the one that has had the member longest. So a second one never takes a member away,
+the loss of the first leads to the second, and repeating a message changes nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, insert, select, tuple_
+
+from api.errors import conflict
+from api.ids import new_id
+from api.rules.change import Change
+from api.rules.memberships import chunks, current_memberships, place
+from api.rules.names import clean_name, fold
+from api.storage.models import BillingGroup, DirectoryGroup, DirectoryMembership, Member
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Candidate:
+    """A synced group that wants a member, since when; the smallest wins."""
+
+    since: datetime
+    group_id: str
+
+
+def settle(change: Change, member_ids: Iterable[str]) -> None:
+    """Moves each of these members to where the directory puts it.
+
+    Members whom no synced group wants keep a group of another kind, but lose a synced one.
+    """
+    asked = sorted(set(member_ids))
+    wanted = candidates(change, asked)
+    current = current_memberships(change, asked)
+    synced = _synced_groups(change)
+    placements: dict[str, str | None] = {}
+    for member_id in asked:
+        there = current.get(member_id)
+        if wanted[member_id]:
+            placements[member_id] = min(wanted[member_id]).group_id
+        elif there is not None and there.group_id in synced:
+            placements[member_id] = None
+    place(change, placements, "scim")
+
+
+def candidates(change: Change, member_ids: Sequence[str]) -> dict[str, list[Candidate]]:
+    """The synced groups that want each active member; two or more are a conflict to show."""
+    found: dict[str, list[Candidate]] = defaultdict(list)
+    for portion in chunks(member_ids):
+        rows = change.session.execute(
+            select(
+                DirectoryMembership.member_id,
+                DirectoryMembership.joined_at,
+                BillingGroup.synced_at,
+                BillingGroup.id,
+            )
+            .join(
+                BillingGroup,
+                (BillingGroup.organization_id == DirectoryMembership.organization_id)
+                & (BillingGroup.directory_group_id == DirectoryMembership.directory_group_id),
+            )
+            .join(
+                Member,
+                (Member.organization_id == DirectoryMembership.organization_id)
+                & (Member.id == DirectoryMembership.member_id),
+            )
+            .where(
+                DirectoryMembership.organization_id == change.organization_id,
+                DirectoryMembership.member_id.in_(portion),
+                Member.active,
+                Member.removed_at.is_(None),
+            )
+        )
+        for member_id, joined_at, synced_at, group_id in rows:
+            since = max(joined_at, synced_at or joined_at)
+            found[member_id].append(Candidate(since, group_id))
+    return found
+
+
+def _synced_groups(change: Change) -> set[str]:
+    return set(
+        change.session.scalars(
+            select(BillingGroup.id).where(
+                BillingGroup.organization_id == change.organization_id,
+                BillingGroup.directory_group_id.is_not(None),
+            )
+        )
+    )
+
+
+def create_directory_group(change: Change, name: str, external_id: str | None) -> DirectoryGroup:
+    """A group that the identity provider made. Raises Refused (409) where the name is taken."""
+    cleaned = clean_name(name, "displayName")
+    _require_free_name(change, cleaned, None)
+    directory = DirectoryGroup(
+        organization_id=change.organization_id,
+        id=new_id("dir_group"),
+        name=cleaned,
+        name_folded=fold(cleaned),
+        external_id=external_id,
+        created_at=change.now,
+        updated_at=change.now,
+    )
+    change.session.add(directory)
+    change.session.flush()
+    subject = ("directory_group", directory.id)
+    change.audit("directory_group.create", subject, None, {"name": cleaned})
+    return directory
+
+
+def rename_directory_group(change: Change, directory: DirectoryGroup, name: str) -> bool:
+    """Takes the identity provider's new name; true if it differs from the old one."""
+    cleaned = clean_name(name, "displayName")
+    if cleaned == directory.name:
+        return False
+    _require_free_name(change, cleaned, directory.id)
+    subject = ("directory_group", directory.id)
+    before = {"name": directory.name}
+    change.audit("directory_group.rename", subject, before, {"name": cleaned})
+    directory.name = cleaned
+    directory.name_folded = fold(cleaned)
+    directory.updated_at = change.now
+    change.session.flush()
+    return True
+
+
+def _require_free_name(change: Change, name: str, besides: str | None) -> None:
+    holder = change.session.scalar(
+        select(DirectoryGroup.id).where(
+            DirectoryGroup.organization_id == change.organization_id,
+            DirectoryGroup.name_folded == fold(name),
+        )
+    )
+    if holder is not None and holder != besides:
+        raise conflict(
+            "directory_group_name_taken",
+            f"There is a directory group {name!r} already.",
+            "displayName",
+            "Use the existing group, or another name.",
+        )
+
+
+def directory_members(change: Change, directory_group_id: str) -> list[str]:
+    return list(
+        change.session.scalars(
+            select(DirectoryMembership.member_id)
+            .where(
+                DirectoryMembership.organization_id == change.organization_id,
+                DirectoryMembership.directory_group_id == directory_group_id,
+            )
+            .order_by(DirectoryMembership.member_id)
+        )
+    )
+
+
+def set_directory_members(change: Change, directory: DirectoryGroup, member_ids: set[str]) -> None:
+    """The directory group has exactly these members. Who stays keeps the time of joining, so
+    that a message which removes and adds the same member changes nothing."""
+    present = set(directory_members(change, directory.id))
+    left, joined = sorted(present - member_ids), sorted(member_ids - present)
+    _remove(change, directory.id, left)
+    if joined:
+        change.session.execute(
+            insert(DirectoryMembership),
+            [
+                {
+                    "organization_id": change.organization_id,
+                    "directory_group_id": directory.id,
+                    "member_id": member_id,
+                    "joined_at": change.now,
+                }
+                for member_id in joined
+            ],
+        )
+    if left or joined:
+        directory.updated_at = change.now
+        subject = ("directory_group", directory.id)
+        change.audit("directory_group.members", subject, {"left": left}, {"joined": joined})
+        change.session.flush()
+        settle(change, [*left, *joined])
+
+
+def _remove(change: Change, directory_group_id: str, member_ids: Sequence[str]) -> None:
+    for portion in chunks(member_ids):
+        keys = [(change.organization_id, directory_group_id, member_id) for member_id in portion]
+        change.session.execute(
+            delete(DirectoryMembership)
+            .where(
+                tuple_(
+                    DirectoryMembership.organization_id,
+                    DirectoryMembership.directory_group_id,
+                    DirectoryMembership.member_id,
+                ).in_(keys)
+            )
+            .execution_options(synchronize_session=False)
+        )
+
+
+def leave_all_directories(change: Change, member_id: str) -> None:
+    """The member is in no directory group any more (deleted by the identity provider)."""
+    change.session.execute(
+        delete(DirectoryMembership).where(
+            DirectoryMembership.organization_id == change.organization_id,
+            DirectoryMembership.member_id == member_id,
+        )
+    )

@@ -1,0 +1,122 @@
+"""API keys and SCIM tokens: shown once, kept as hashes, scoped, rotated, revoked."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.errors import Refused, invalid, not_found
+from api.ids import new_id, new_secret, secret_hash
+from api.rules.change import Transaction
+from api.rules.credits import platform_audit
+from api.rules.names import clean_name
+from api.storage.ledgers import ApiKey
+
+
+class Scope(StrEnum):
+    """What a key may do. Operators and the company's own ingestion are bound to nobody."""
+
+    OPERATOR = "operator"
+    ADMIN = "admin"
+    GROUP_ADMIN = "group_admin"
+    FINANCE = "finance"
+    INGEST = "ingest"
+    SCIM = "scim"
+
+
+HINT_CHARACTERS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key as it is shown once; its secret is nowhere afterwards."""
+
+    key: ApiKey
+    secret: str
+
+
+def create_key(
+    transaction: Transaction,
+    scope: Scope,
+    name: str,
+    organization_id: str | None,
+    expires_at: datetime | None = None,
+) -> NewKey:
+    """A new key. Raises Refused where the scope and the organisation do not fit together."""
+    if scope is Scope.OPERATOR and organization_id is not None:
+        raise invalid("An operator's key is bound to no organisation.", "organization_id")
+    if scope not in (Scope.OPERATOR, Scope.INGEST) and organization_id is None:
+        raise invalid(f"A key of scope {scope} belongs to an organisation.", "organization_id")
+    secret = new_secret()
+    change = transaction.change(organization_id) if organization_id else None
+    now = change.now if change else transaction.clock()
+    if expires_at is not None and expires_at <= now:
+        raise invalid("The key would expire before it begins.", "expires_at")
+    key = ApiKey(
+        id=new_id("key"),
+        organization_id=organization_id,
+        scope=scope.value,
+        name=clean_name(name),
+        secret_hash=secret_hash(secret),
+        hint=secret[-HINT_CHARACTERS:],
+        created_at=now,
+        expires_at=expires_at,
+    )
+    transaction.session.add(key)
+    transaction.session.flush()
+    _audit(transaction, key, "key.create", {"scope": key.scope, "name": key.name})
+    return NewKey(key, secret)
+
+
+def rotate_key(transaction: Transaction, key_id: str, organization_id: str | None) -> NewKey:
+    """A new secret in place of the old, which ends at once."""
+    old = _live_key(transaction, key_id, organization_id)
+    old.revoked_at = transaction.clock()
+    _audit(transaction, old, "key.revoke", {"why": "rotated"})
+    return create_key(transaction, Scope(old.scope), old.name, old.organization_id, old.expires_at)
+
+
+def revoke_key(transaction: Transaction, key_id: str, organization_id: str | None) -> None:
+    """The key ends at once and for ever."""
+    key = _live_key(transaction, key_id, organization_id)
+    key.revoked_at = transaction.clock()
+    _audit(transaction, key, "key.revoke", {"why": "revoked"})
+
+
+def _live_key(transaction: Transaction, key_id: str, organization_id: str | None) -> ApiKey:
+    key = transaction.session.get(ApiKey, key_id, with_for_update=True)
+    if key is None or key.revoked_at is not None or key.organization_id != organization_id:
+        raise not_found("key", key_id, "key_id")
+    return key
+
+
+def _audit(transaction: Transaction, key: ApiKey, action: str, after: dict[str, object]) -> None:
+    subject = ("key", key.id)
+    if key.organization_id:
+        transaction.change(key.organization_id).audit(action, subject, None, after)
+        return
+    transaction.session.add(
+        platform_audit(transaction.actor, transaction.clock(), action, subject, after)
+    )
+
+
+def authenticate(session: Session, secret: str, now: datetime) -> ApiKey:
+    """The key with this secret. Raises Refused (401), the same for every kind of wrong."""
+    key = session.scalar(select(ApiKey).where(ApiKey.secret_hash == secret_hash(secret)))
+    if key is None or key.revoked_at is not None or (key.expires_at and key.expires_at <= now):
+        raise unauthorized()
+    return key
+
+
+def unauthorized() -> Refused:
+    return Refused(
+        401,
+        "unauthorized",
+        "The API key is missing, wrong, expired or revoked.",
+        "authorization",
+        "Send the key as the user name of Basic authentication, or as a Bearer token.",
+        headers={"WWW-Authenticate": 'Basic realm="metering", Bearer realm="metering"'},
+    )

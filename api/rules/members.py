@@ -1,0 +1,303 @@
+"""Members: joining, changing, deactivation, removal, and the addresses they are known by."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from api.errors import Refused, conflict, invalid, not_found
+from api.ids import new_id
+from api.rules.change import Change
+from api.rules.directory import leave_all_directories, settle
+from api.rules.memberships import current_memberships, live_group, place, refuse_synced
+from api.rules.names import clean_email, clean_id, clean_name, fold
+from api.storage.models import Member, MemberAlias
+from schemas import codec
+from schemas.records import UNASSIGNED, MemberAssigned, MemberRemoved
+from schemas.records import MemberAlias as AliasFact
+
+ALIASES_MAX = 50
+ROLES = ("owner", "admin", "member")
+KINDS = ("person", "service_account")
+
+
+@dataclass(frozen=True, slots=True)
+class NewMember:
+    """What is known of somebody who joins; `user_name`, `external_id` and `scim` come by SCIM."""
+
+    email: str | None
+    name: str = ""
+    role: str = "member"
+    kind: str = "person"
+    member_id: str | None = None
+    user_name: str | None = None
+    external_id: str | None = None
+    scim: dict[str, Any] | None = None
+
+
+def get_member(change: Change, member_id: str, where: str = "member_id") -> Member:
+    """Raises Refused (404) where there is none, or the person was erased."""
+    member = change.session.get(Member, (change.organization_id, member_id))
+    if member is None or member.erased_at is not None:
+        raise not_found("member", member_id, where)
+    return member
+
+
+def create_member(change: Change, new: NewMember) -> Member:
+    """Somebody joins, Unassigned. Raises Refused (409) where the id or an address is taken."""
+    chosen = clean_id(new.member_id, "id") if new.member_id else new_id("user")
+    if change.session.get(Member, (change.organization_id, chosen)) is not None:
+        raise conflict("member_exists", f"There is a member {chosen!r} already.", "id")
+    if new.role not in ROLES:
+        raise invalid(f"A role is one of {', '.join(ROLES)}.", "role")
+    if new.kind not in KINDS:
+        raise invalid(f"A kind is one of {', '.join(KINDS)}.", "kind")
+    if new.email is None and new.kind == "person" and new.user_name is None:
+        raise invalid("A person needs an e-mail address.", "email")
+    member = Member(
+        organization_id=change.organization_id,
+        id=chosen,
+        kind=new.kind,
+        name=clean_name(new.name) if new.name.strip() else "",
+        role=new.role,
+        active=True,
+        external_id=new.external_id,
+        scim=new.scim,
+        created_at=change.now,
+        updated_at=change.now,
+    )
+    set_addresses(change, member, new.email, new.user_name)
+    change.session.add(member)
+    change.session.flush()
+    change.member_fact(MemberAssigned(chosen, UNASSIGNED, change.actor.how))
+    claim_own_addresses(change, member)
+    change.audit("member.create", ("member", chosen), None, shown(member))
+    change.dimension("member", chosen)
+    return member
+
+
+def set_addresses(change: Change, member: Member, email: str | None, user_name: str | None) -> None:
+    """The member's e-mail address and SCIM user name. Raises Refused (409) where one is taken."""
+    if email is not None:
+        email = clean_email(email)
+        _require_free(change, member.id, Member.email_folded, email, "email")
+    if user_name is not None:
+        _require_free(change, member.id, Member.user_name_folded, user_name, "userName")
+    member.email = email
+    member.email_folded = fold(email) if email else None
+    member.user_name = user_name
+    member.user_name_folded = fold(user_name) if user_name else None
+
+
+def _require_free(change: Change, member_id: str, column: Any, text: str, where: str) -> None:
+    holder = change.session.scalar(
+        select(Member.id).where(
+            Member.organization_id == change.organization_id,
+            column == fold(text),
+            Member.id != member_id,
+        )
+    )
+    if holder is not None:
+        raise conflict(
+            "address_taken",
+            "Another member has this address.",
+            where,
+            "Change that member, or use another address.",
+            member_id=holder,
+        )
+
+
+def claim_own_addresses(change: Change, member: Member) -> None:
+    """Usage that arrives under the e-mail address or user name is the member's.
+
+    Former addresses stay, for late usage, until somebody else has them.
+    """
+    addresses = {fold(text): text for text in (member.user_name, member.email) if text}
+    for folded, text in sorted(addresses.items()):
+        alias = change.session.get(MemberAlias, (change.organization_id, folded))
+        if alias is not None and alias.member_id == member.id:
+            continue
+        if alias is not None:
+            _alias_fact(change, alias.member_id, folded, removed=True)
+            change.session.delete(alias)
+            change.session.flush()
+        _insert_alias(change, member.id, text)
+
+
+def add_alias(change: Change, member_id: str, alias: str) -> None:
+    """One more address for a member. Raises Refused (409) where it is somebody else's."""
+    member = get_member(change, member_id)
+    cleaned = clean_name(alias, "alias")
+    there = change.session.get(MemberAlias, (change.organization_id, fold(cleaned)))
+    if there is not None and there.member_id == member.id:
+        return
+    if there is not None:
+        raise conflict("alias_taken", "Another member has this alias.", "alias")
+    if len(aliases(change, member_id)) >= ALIASES_MAX:
+        raise invalid(f"A member has at most {ALIASES_MAX} aliases.", "alias")
+    _insert_alias(change, member.id, cleaned)
+
+
+def remove_alias(change: Change, member_id: str, alias: str) -> None:
+    """Usage under this address is nobody's any more. Raises Refused for a main address."""
+    member = get_member(change, member_id)
+    folded = fold(alias)
+    there = change.session.get(MemberAlias, (change.organization_id, folded))
+    if there is None or there.member_id != member.id:
+        raise not_found("alias", alias, "alias")
+    if folded in (member.email_folded, member.user_name_folded):
+        raise conflict("alias_in_use", "This is the member's own address.", "alias")
+    _alias_fact(change, member.id, folded, removed=True)
+    change.session.delete(there)
+    change.audit("member.alias_removed", ("member", member.id), {"alias": alias}, None)
+
+
+def aliases(change: Change, member_id: str) -> list[str]:
+    return list(
+        change.session.scalars(
+            select(MemberAlias.alias)
+            .where(
+                MemberAlias.organization_id == change.organization_id,
+                MemberAlias.member_id == member_id,
+            )
+            .order_by(MemberAlias.alias_folded)
+        )
+    )
+
+
+def _insert_alias(change: Change, member_id: str, text: str) -> None:
+    change.session.add(
+        MemberAlias(
+            organization_id=change.organization_id,
+            alias_folded=fold(text),
+            alias=text,
+            member_id=member_id,
+        )
+    )
+    change.session.flush()
+    _alias_fact(change, member_id, fold(text), removed=False)
+    change.audit("member.alias_added", ("member", member_id), None, {"alias": text})
+
+
+def _alias_fact(change: Change, member_id: str, folded: str, *, removed: bool) -> None:
+    hashed = codec.alias_hash(change.alias_secret, folded)
+    change.member_fact(AliasFact(member_id, hashed, removed))
+
+
+def update_member(
+    change: Change,
+    member_id: str,
+    *,
+    email: str | None = None,
+    name: str | None = None,
+    role: str | None = None,
+) -> Member:
+    """Changes what is given. Raises Refused where an address is taken or a role unknown."""
+    member = get_member(change, member_id)
+    before = shown(member)
+    if role is not None and role not in ROLES:
+        raise invalid(f"A role is one of {', '.join(ROLES)}.", "role")
+    if email is not None:
+        set_addresses(change, member, email, member.user_name)
+    member.name = member.name if name is None else clean_name(name)
+    member.role = role or member.role
+    if before != shown(member):
+        record_update(change, member, before)
+    return member
+
+
+def record_update(change: Change, member: Member, before: dict[str, object]) -> None:
+    """What every change to a member's name, address or role leaves behind."""
+    member.updated_at = change.now
+    change.session.flush()
+    claim_own_addresses(change, member)
+    change.audit("member.update", ("member", member.id), before, shown(member))
+    change.dimension("member", member.id)
+
+
+def deactivate_member(change: Change, member: Member) -> None:
+    """Later usage is Unassigned; the member can come back."""
+    if not member.active:
+        return
+    member.active = False
+    _leave(change, member, "member.deactivate")
+
+
+def reactivate_member(change: Change, member: Member) -> None:
+    """Back, Unassigned, or where the directory has the member."""
+    if member.active and member.removed_at is None:
+        return
+    before = shown(member)
+    member.active = True
+    member.removed_at = None
+    member.updated_at = change.now
+    change.session.flush()
+    change.member_fact(MemberAssigned(member.id, UNASSIGNED, change.actor.how))
+    change.audit("member.activate", ("member", member.id), before, shown(member))
+    change.dimension("member", member.id)
+    settle(change, [member.id])
+
+
+def remove_member(change: Change, member_id: str) -> None:
+    """The member leaves the organisation; usage so far stays where it is.
+
+    Raises Refused (409) where only the directory may do that.
+    """
+    member = get_member(change, member_id)
+    if member.removed_at is not None:
+        return
+    if change.actor.how != "scim":
+        there = current_memberships(change, [member_id]).get(member_id)
+        if there is not None:
+            refuse_synced(change, live_group(change, there.group_id))
+    leave_all_directories(change, member_id)
+    member.removed_at = change.now
+    member.active = False
+    _leave(change, member, "member.remove")
+
+
+def _leave(change: Change, member: Member, action: str) -> None:
+    member.updated_at = change.now
+    change.session.flush()
+    place(change, {member.id: None}, change.actor.how, tell=False)
+    change.member_fact(MemberRemoved(member.id))
+    change.audit(action, ("member", member.id), None, shown(member))
+    change.dimension("member", member.id)
+
+
+def shown(member: Member) -> dict[str, object]:
+    """What the audit log says of a member; erasing a person rewrites it."""
+    return {
+        "name": member.name,
+        "email": member.email,
+        "role": member.role,
+        "active": member.active,
+        "removed": member.removed_at is not None,
+    }
+
+
+def find_by_address(change: Change, address: str) -> Member | None:
+    """The member with this e-mail address or alias, if one is there and not removed."""
+    alias = change.session.get(MemberAlias, (change.organization_id, fold(address)))
+    if alias is None:
+        return None
+    member = change.session.get(Member, (change.organization_id, alias.member_id))
+    return member if member is not None and member.removed_at is None else None
+
+
+def rejoin_or_create(change: Change, new: NewMember) -> Member:
+    """Creates a member, or brings back the removed one who has this address."""
+    folded = fold(new.email or new.user_name or "")
+    former = change.session.scalar(
+        select(Member).where(
+            Member.organization_id == change.organization_id,
+            (Member.email_folded == folded) | (Member.user_name_folded == folded),
+            Member.removed_at.is_not(None),
+        )
+    )
+    if former is None:
+        return create_member(change, new)
+    if new.member_id not in (None, former.id):
+        raise Refused(409, "address_taken", "A former member has this address.", "email")
+    reactivate_member(change, former)
+    return former

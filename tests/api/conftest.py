@@ -1,0 +1,89 @@
+"""Databases (SQLite and PostgreSQL), a clock that tests move, and a ready organisation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from api.rules.change import Actor, Control
+from api.rules.organizations import OrganizationSettings, create_organization
+from api.storage.migrate import migrate
+from api.storage.store import Store
+from tests.api import postgresql
+
+SECRET = b"a secret for the tests"
+ADMIN = Actor("key:admin", "api")
+BY_HAND = Actor("cli:tester", "manual")
+BY_SCIM = Actor("key:scim", "scim")
+
+
+@dataclass
+class Clock:
+    """Moves only when told to."""
+
+    now: datetime = field(default_factory=lambda: datetime(2026, 11, 10, 12, tzinfo=UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **amount: float) -> None:
+        self.now += timedelta(**amount)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    with postgresql.running() as url:
+        yield url
+
+
+def new_postgresql_database(server: str) -> str:
+    name = f"test_{uuid4().hex[:12]}"
+    engine = create_engine(
+        server.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{server.replace('postgresql:', 'postgresql+psycopg:').rsplit('/', 1)[0]}/{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'control-plane.sqlite'}"
+    else:
+        url = new_postgresql_database(request.getfixturevalue("postgresql_server"))
+    opened = Store(url)
+    migrate(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(f"sqlite:///{tmp_path / 'control-plane.sqlite'}")
+    migrate(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def control(store: Store, clock: Clock) -> Control:
+    """A control plane with the organisation `org_a`."""
+    return new_control(store, clock)
+
+
+def new_control(store: Store, clock: Clock) -> Control:
+    made = Control(store, clock, SECRET)
+    with made.transaction(ADMIN) as transaction:
+        create_organization(transaction, "Acme", OrganizationSettings(), "org_a")
+    return made

@@ -1,0 +1,105 @@
+"""The database holds the constraints, and its tables are those of the migrations."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import insert, text
+from sqlalchemy.exc import IntegrityError
+
+from api.errors import Refused
+from api.rules.change import Control
+from api.rules.groups import create_group, rename_group
+from api.rules.members import NewMember, create_member
+from api.storage.base import Base
+from api.storage.ledgers import ApiKey
+from api.storage.migrate import is_current, migrate
+from api.storage.models import BillingGroup, Membership, Organization
+from api.storage.store import Store
+from tests.api.conftest import ADMIN
+
+NOW = datetime(2026, 11, 10, tzinfo=UTC)
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_models(store: Store) -> None:
+    migrate(store)
+    assert is_current(store)
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_times_come_back_in_utc(store: Store, control: Control) -> None:
+    moment = datetime(2026, 11, 10, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=5)))
+    with store.write() as session:
+        organization = session.get_one(Organization, "org_a")
+        organization.updated_at = moment
+    with store.read() as session:
+        assert session.get_one(Organization, "org_a").updated_at == moment
+        assert session.get_one(Organization, "org_a").updated_at.tzinfo == UTC
+
+
+def test_a_member_has_one_group_by_the_primary_key(store: Store, control: Control) -> None:
+    with control.change("org_a", ADMIN) as change:
+        one, two = create_group(change, "One"), create_group(change, "Two")
+        member = create_member(change, NewMember("ann@example.com"))
+    row = {"organization_id": "org_a", "member_id": member.id, "joined_at": NOW, "how": "api"}
+    with store.write() as session:
+        session.execute(insert(Membership).values(group_id=one.id, **row))
+    with pytest.raises(IntegrityError), store.write() as session:
+        session.execute(insert(Membership).values(group_id=two.id, **row))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"name_folded": "straße".casefold()},
+        {"id": "group_unassigned"},
+        {"name_folded": "unassigned"},
+        {"configured_by": "magic"},
+        {"organization_id": "org_nobody"},
+        {"directory_group_id": "dir_group_of_nobody", "synced_at": NOW},
+        {"synced_at": NOW},
+    ],
+)
+def test_what_cannot_be_a_group(store: Store, control: Control, changed: dict[str, object]) -> None:
+    with control.change("org_a", ADMIN) as change:
+        create_group(change, "STRASSE")
+    row: dict[str, object] = {
+        "organization_id": "org_a",
+        "id": "group_x",
+        "name": "x",
+        "name_folded": "x",
+        "configured_by": "api",
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    with pytest.raises(IntegrityError), store.write() as session:
+        session.execute(insert(BillingGroup).values(**row | changed))
+
+
+@pytest.mark.parametrize(("scope", "bound"), [("operator", True), ("admin", False)])
+def test_keys_are_bound_as_their_scope_says(
+    store: Store, control: Control, scope: str, bound: bool
+) -> None:
+    with pytest.raises(IntegrityError), store.write() as session:
+        session.add(
+            ApiKey(
+                id="key_x",
+                organization_id="org_a" if bound else None,
+                scope=scope,
+                name="x",
+                secret_hash="x",
+                hint="x",
+                created_at=NOW,
+            )
+        )
+
+
+def test_a_failed_write_leaves_nothing(store: Store, control: Control) -> None:
+    with pytest.raises(Refused), control.change("org_a", ADMIN) as change:
+        rename_group(change, create_group(change, "Gone").id, "Unassigned")
+    with store.read() as session:
+        for table in ("billing_groups", "group_names"):
+            assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 0
+        assert session.get_one(Organization, "org_a").memberships_version == 1
