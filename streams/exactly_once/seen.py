@@ -43,12 +43,14 @@ class Segment:
     def __init__(self, path: Path, capacity: int | None = None) -> None:
         self.path = path
         if capacity is not None:
-            with path.open("wb") as file:
+            unfinished = path.with_suffix(".new")
+            with unfinished.open("wb") as file:
                 file.write(HEADER.pack(MAGIC, capacity, 0, 0, 0).ljust(HEADER_BYTES, b"\0"))
                 file.truncate(HEADER_BYTES + capacity * ROW_BYTES)
+            unfinished.rename(path)
         with path.open("rb") as file:
             magic, self.capacity, self.count, self.oldest_ms, self.newest_ms = HEADER.unpack(
-                file.read(HEADER.size)
+                file.read(HEADER.size).ljust(HEADER.size)
             )
         if magic != MAGIC or path.stat().st_size != HEADER_BYTES + self.capacity * ROW_BYTES:
             raise ValueError(f"{path} is not a segment of seen ids")

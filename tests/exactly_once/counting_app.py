@@ -4,6 +4,7 @@
 id once; `totals` gets the running total after each number.
 """
 
+import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import msgspec
 import uvloop
 import xxhash
 
-from streams.exactly_once import Batch, ExactlyOnce, RuntimeConfig, Transaction
+from streams.exactly_once import Batch, ExactlyOnce, RuntimeConfig, Transaction, lanes
 from streams.exactly_once.state import Codec
 from streams.worker_process import run_faust
 
@@ -63,7 +64,20 @@ def set_factor(records: Sequence[Any], transaction: Transaction) -> None:
         transaction.state.put(("factor", factor.key), factor.factor)
 
 
+def slow_recovery(seconds: float) -> None:
+    """Recovery takes this long: for rebalances in its middle."""
+    quick = lanes.recover
+
+    async def slowly(*arguments: Any, **options: Any) -> int:
+        records = await quick(*arguments, **options)
+        await asyncio.sleep(seconds)
+        return records
+
+    lanes.recover = slowly
+
+
 def build() -> faust.App:
+    slow_recovery(float(ENV.get("COUNTING_SLOW_RECOVERY_S", "0")))
     app = faust.App(
         f"{PREFIX}counting",
         broker=f"kafka://{ENV['COUNTING_BOOTSTRAP']}",
@@ -74,6 +88,8 @@ def build() -> faust.App:
         datadir=ENV["COUNTING_DIRECTORY"],
         broker_session_timeout=float(ENV.get("COUNTING_SESSION_S", "6")),
         broker_heartbeat_interval=1.0,
+        broker_request_timeout=float(ENV.get("COUNTING_REQUEST_TIMEOUT_S", "30")),
+        stream_recovery_delay=0.0,
         broker_max_poll_interval=86_400.0,
         consumer_group_instance_id=ENV["COUNTING_INSTANCE"],
     )
