@@ -5,15 +5,18 @@ go into ClickHouse unchanged.
 """
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 UNASSIGNED: Final = "group_unassigned"
 INT64_MAX: Final = 2**63 - 1
 ID_LIMIT_CHARACTERS: Final = 256
 DIMENSIONS_LIMIT: Final = 20
 MICRO: Final = 1_000_000
+
+Instant = Annotated[datetime, Meta(tz=True)]
+"""An input's time: RFC 3339 with an offset; without one nobody knows which instant it is."""
 
 PoolKind = Literal["website", "group"]
 GrantKind = Literal["monthly", "one_time"]
@@ -109,7 +112,7 @@ class Granted(Struct, frozen=True, forbid_unknown_fields=True, tag="granted"):
     amount_micro: int
     source: str
     """Where it came from: `stripe:<session or invoice>`, `partner:<reference>`, `admin:<who>`."""
-    expires_at: datetime | None = None
+    expires_at: Instant | None = None
     """Required for monthly grants."""
     awaiting_payment: bool = False
 
@@ -152,8 +155,8 @@ class MembershipRecord(Struct, frozen=True, forbid_unknown_fields=True):
 
     organization_id: str
     version: int
-    recorded_at: datetime
-    effective_at: datetime
+    recorded_at: Instant
+    effective_at: Instant
     fact: MembershipFact
 
 
@@ -162,8 +165,8 @@ class CreditRecord(Struct, frozen=True, forbid_unknown_fields=True):
 
     organization_id: str
     version: int
-    recorded_at: datetime
-    effective_at: datetime
+    recorded_at: Instant
+    effective_at: Instant
     fact: CreditFact
 
 
@@ -229,7 +232,7 @@ class Posting(Struct, frozen=True):
     organization_id: str
     entry_id: str
     """Derived: `grant:<grant_id>`, `forfeit:<grant_id>`, `revoke:<version>`, `adjust:<version>`,
-    `group-deleted:<group_id>:<grant_id>`."""
+    `group-deleted:<group_id>:<grant_id>`, `group-debt:<group_id>`."""
     leg: int
     kind: str
     """`grant`, `forfeit`, `revoke`, `adjustment` or `group_deleted`."""
@@ -314,7 +317,10 @@ class SettingsSpan(Struct, frozen=True):
 
 
 class Timeline(Struct):
-    """Groups of a member or website over time, sorted by (effective_at, version)."""
+    """Groups of a member or website, or members of an alias (empty: nobody's), over time.
+
+    Sorted by (effective_at, version).
+    """
 
     spans: list[Span] = field(default_factory=list)
 
@@ -333,6 +339,8 @@ class Organization(Struct):
 class Group(Struct):
     created_at: datetime
     deleted_at: datetime | None = None
+    closed: bool = False
+    """Its pool is gone: the deletion has come into force and what was left is forfeited."""
 
 
 class Prices(Struct):
@@ -340,10 +348,6 @@ class Prices(Struct):
 
     organization: list[Price] = field(default_factory=list)
     default: list[Price] = field(default_factory=list)
-
-
-class Alias(Struct):
-    member_id: str
 
 
 class IssuedGrant(Struct):
@@ -362,7 +366,10 @@ class FactDigest(Struct):
 
 
 class Expiry(Struct):
-    """An index entry: a grant whose remainder is to be forfeited after the late grace."""
+    """An index entry: a grant whose remainder is to be forfeited after the late grace.
+
+    With an empty `grant_id`: a group whose deletion comes into force at that time.
+    """
 
     pool_kind: PoolKind
     pool_id: str

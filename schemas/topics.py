@@ -22,6 +22,10 @@ FACTS: Final = (MEMBERSHIPS, CREDITS)
 CHANGELOGS: Final = (BALANCES, STATE, SEEN)
 SINK_INPUTS: Final = (USAGE_RATED, LEDGER, FACTS_APPLIED, DEAD_LETTERS)
 
+ORIGINAL_APPEND_TIME_HEADER: Final = "metering-original-append-time"
+"""Milliseconds since 1970 as text, set by a replay: the event's age is judged, and an absent time
+filled in, as of then. Only who may write to `usage` can set it; it may not lie in the future."""
+
 USAGE_VALUE_LIMIT_BYTES: Final = 64 * 1024
 DAY_MS: Final = 86_400_000
 
