@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass
+@dataclass(eq=False)
 class Refused(Exception):
     """A request that cannot be done, and whose fault that is (`status`).
 

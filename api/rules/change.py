@@ -9,8 +9,8 @@ from typing import Any, Final
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from api.errors import not_found
-from api.storage.ledgers import AuditEntry, DimensionChange, OutboxFact
+from api.errors import not_found, unavailable
+from api.storage.ledgers import AuditEntry, DimensionChange, OutboxFact, PublishingHalt
 from api.storage.models import Organization
 from api.storage.store import Store
 from schemas import codec, topics
@@ -25,6 +25,7 @@ from schemas.records import (
 Clock = Callable[[], datetime]
 TICK: Final = timedelta(microseconds=1)
 INSERT_ROWS: Final = 5_000
+HALTED_RETRY_S: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,25 +171,32 @@ class Transaction:
             change.finish()
 
 
+def _refuse_while_halted(session: Session) -> None:
+    halt = session.scalar(select(PublishingHalt).limit(1))
+    if halt is not None:
+        raise unavailable(halt.code, halt.message, HALTED_RETRY_S)
+
+
 @dataclass
 class Control:
     """What every way of changing something shares: database, clock, secret, and who to wake.
 
-    `admit` raises Refused while changes must wait (a topic is ahead of the database); `committed`
-    is called after each commit, from whatever thread.
+    `committed` is called after each commit, from whatever thread.
     """
 
     store: Store
     clock: Clock
     alias_secret: bytes
-    admit: Callable[[], None] = lambda: None
     committed: Callable[[], None] = lambda: None
 
     @contextmanager
     def transaction(self, actor: Actor) -> Iterator[Transaction]:
-        """Commits at the end of the block; an exception undoes all of it."""
-        self.admit()
+        """Commits at the end of the block; an exception undoes all of it.
+
+        Raises Refused (503) while publishing is halted: a version given now would be taken.
+        """
         with self.store.write() as session:
+            _refuse_while_halted(session)
             transaction = Transaction(session, actor, self.clock, self.alias_secret)
             yield transaction
             transaction.finish()

@@ -163,6 +163,17 @@ class TopicPosition(Base):
     next_offset: Mapped[int] = mapped_column(SERIAL)
 
 
+class PublishingHalt(Base):
+    """Why nothing may be published, nor changed, until somebody repaired it. Usually empty."""
+
+    __tablename__ = "publishing_halts"
+
+    topic: Mapped[str] = mapped_column(String(128), primary_key=True)
+    code: Mapped[str] = mapped_column(String(32))
+    message: Mapped[str] = mapped_column(String(1024))
+    since: Mapped[datetime]
+
+
 class DimensionChange(Base):
     """Something whose names ClickHouse must be told. Only the id: what is written is read then."""
 

@@ -1,5 +1,6 @@
 """Databases (SQLite and PostgreSQL), a clock that tests move, and a ready organisation."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -7,12 +8,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
 from api.rules.change import Actor, Control
 from api.rules.organizations import OrganizationSettings, create_organization
 from api.storage.migrate import migrate
 from api.storage.store import Store
+from deploy.embedded.kafka import EmbeddedKafka
+from schemas.settings import Settings
+from streams.kafka import create_topics
 from tests.api import postgresql
 
 SECRET = b"a secret for the tests"
@@ -69,6 +74,28 @@ def sqlite_store(tmp_path: Path) -> Iterator[Store]:
     migrate(opened)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    kafka = EmbeddedKafka(tmp_path_factory.mktemp("kafka"), heap_mib_min=64, heap_mib_max=256)
+    kafka.start()
+    yield kafka
+    kafka.stop()
+
+
+@pytest.fixture
+def settings(broker: EmbeddedKafka, tmp_path: Path) -> Settings:
+    """Settings with topics of the test's own on the shared broker."""
+    made = Settings(
+        kafka_bootstrap=broker.bootstrap,
+        topic_prefix=f"t{uuid4().hex[:10]}-",
+        partitions=2,
+        data_dir=tmp_path,
+        alias_secret=SecretStr(SECRET.decode()),
+    )
+    asyncio.run(create_topics(made))
+    return made
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ def upgrade() -> None:
     _audit_log()
     _dimension_changes()
     _idempotency_keys()
+    _publishing_halts()
     _topic_positions()
     _api_keys()
     _grants()
@@ -75,6 +76,17 @@ def _idempotency_keys() -> None:
         sa.PrimaryKeyConstraint("actor", "key", name="pk_idempotency_keys"),
     )
     op.create_index("ix_idempotency_keys_created", "idempotency_keys", ["created_at"], unique=False)
+
+
+def _publishing_halts() -> None:
+    op.create_table(
+        "publishing_halts",
+        sa.Column("topic", sa.String(length=128), nullable=False),
+        sa.Column("code", sa.String(length=32), nullable=False),
+        sa.Column("message", sa.String(length=1024), nullable=False),
+        sa.Column("since", UTC_TIME, nullable=False),
+        sa.PrimaryKeyConstraint("topic", name="pk_publishing_halts"),
+    )
 
 
 def _topic_positions() -> None:

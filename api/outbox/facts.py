@@ -1,0 +1,193 @@
+"""Publishes facts: in the order of their versions, until each is acknowledged, and once in effect.
+
+Before each round the ends of the topics are compared with where they were left (`compare`): one
+quick question to the broker, so that a restored database never writes over what it forgot.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from sqlalchemy import func, select, update
+
+from api.errors import Refused
+from api.outbox import compare, metrics
+from api.outbox.compare import Halt
+from api.rules.change import Clock
+from api.storage.ledgers import OutboxFact, PublishingHalt
+from api.storage.store import Store
+from schemas import topics
+from schemas.settings import Settings
+from streams.kafka import client_options
+
+log = structlog.get_logger()
+
+ROUND_FACTS: Final = 1_000
+REQUEST_TIMEOUT_MS: Final = 10_000
+LINGER_MS: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A fact that is committed but not known to be published."""
+
+    id: int
+    topic: str
+    organization_id: str
+    payload: bytes
+    created_at: Any
+
+
+@dataclass
+class FactPublisher:
+    """The clients of one publishing process. Every method belongs to one event loop."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    _producer: Any = None
+    _consumer: Any = None
+    _positions: dict[TopicPartition, int] = field(default_factory=dict)
+
+    async def open(self) -> None:
+        """Connects and compares every partition with the database.
+
+        Raises KafkaError where the broker is away, and Halt where a topic is ahead or behind.
+        """
+        common = {
+            **client_options(self.settings),
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+            "client_id": f"{self.settings.app_id}-outbox",
+        }
+        self._consumer = AIOKafkaConsumer(
+            **common, enable_auto_commit=False, fetch_max_wait_ms=50, auto_offset_reset="none"
+        )
+        await self._consumer.start()
+        self._producer = AIOKafkaProducer(
+            **common, acks="all", enable_idempotence=True, linger_ms=LINGER_MS
+        )
+        await self._producer.start()
+        await asyncio.to_thread(self._load_positions)
+        await self.compare()
+
+    def _load_positions(self) -> None:
+        self._positions = {}
+        with self.store.read() as session:
+            for topic in topics.FACTS:
+                name = self.settings.topic(topic)
+                known = compare.positions(session, name)
+                for partition in range(self.settings.partitions):
+                    self._positions[TopicPartition(name, partition)] = known.get(partition, 0)
+
+    async def close(self) -> None:
+        for client in (self._producer, self._consumer):
+            if client is not None:
+                await client.stop()
+        self._producer = self._consumer = None
+
+    async def compare(self) -> None:
+        """Reads whatever has come into the topics since; raises Halt as `open` does."""
+        ends = await self._consumer.end_offsets(list(self._positions))
+        for partition, end in ends.items():
+            position = self._positions[partition]
+            if end < position:
+                raise compare.behind(partition.topic, partition.partition, end, position)
+            if end > position:
+                await self._check(partition, position, end)
+
+    async def _check(self, partition: TopicPartition, start: int, end: int) -> None:
+        records = await compare.records_between(self._consumer, partition, start, end)
+        await asyncio.to_thread(
+            self._write_checked, partition, [value for _, value in records], end
+        )
+        self._positions[partition] = end
+
+    def _write_checked(self, partition: TopicPartition, values: list[bytes], end: int) -> None:
+        topic = partition.topic.removeprefix(self.settings.topic_prefix)
+        with self.store.write() as session:
+            compare.check_known(session, topic, values, self.clock())
+            compare.keep_position(session, partition.topic, partition.partition, end)
+
+    async def publish_round(self) -> int:
+        """Publishes what waits, at most `ROUND_FACTS`; how many that were.
+
+        Raises KafkaError where the broker did not acknowledge: close, open and try again.
+        """
+        waiting = await asyncio.to_thread(self._read_waiting)
+        if not waiting:
+            return 0
+        await self.compare()
+        sent = []
+        for fact in waiting:
+            future = await self._producer.send(
+                self.settings.topic(fact.topic), fact.payload, key=fact.organization_id.encode()
+            )
+            sent.append(future)
+        acknowledged = await asyncio.gather(*sent)
+        now = self.clock()
+        await self._write_down(waiting, acknowledged)
+        for fact in waiting:
+            metrics.DELAY.observe(max(0.0, (now - fact.created_at).total_seconds()))
+            metrics.PUBLISHED.labels(fact.topic).inc()
+        return len(waiting)
+
+    def _read_waiting(self) -> list[Waiting]:
+        columns = (
+            OutboxFact.id,
+            OutboxFact.topic,
+            OutboxFact.organization_id,
+            OutboxFact.payload,
+            OutboxFact.created_at,
+        )
+        with self.store.read() as session:
+            if session.scalar(select(func.count()).select_from(PublishingHalt)):
+                raise Halt("", "halted", "publishing is halted")
+            rows = session.execute(
+                select(*columns)
+                .where(OutboxFact.published_at.is_(None))
+                .order_by(OutboxFact.id)
+                .limit(ROUND_FACTS)
+            )
+            waiting = [Waiting(*row) for row in rows]
+        metrics.WAITING.set(len(waiting))
+        return waiting
+
+    async def _write_down(self, waiting: Sequence[Waiting], acknowledged: Sequence[Any]) -> None:
+        offsets: dict[TopicPartition, list[int]] = defaultdict(list)
+        for metadata in acknowledged:
+            offsets[metadata.topic_partition].append(metadata.offset)
+        advanced: dict[TopicPartition, int] = {}
+        for partition, found in offsets.items():
+            start = self._positions[partition]
+            if sorted(found) == list(range(start, start + len(found))):
+                advanced[partition] = start + len(found)
+        ids = [fact.id for fact in waiting]
+        await asyncio.to_thread(self._mark, ids, advanced)
+        # Where somebody else's records lie among ours, the next comparison reads them.
+        self._positions |= advanced
+
+    def _mark(self, ids: list[int], advanced: dict[TopicPartition, int]) -> None:
+        with self.store.write() as session:
+            session.execute(
+                update(OutboxFact)
+                .where(OutboxFact.id.in_(ids))
+                .values(published_at=self.clock())
+                .execution_options(synchronize_session=False)
+            )
+            for partition, end in advanced.items():
+                compare.keep_position(session, partition.topic, partition.partition, end)
+
+    def halt(self, halt: Halt) -> None:
+        """Writes down why publishing stopped, so that every process sees it."""
+        log.error("publishing halted", topic=halt.topic, code=halt.code, what=halt.message)
+        with self.store.write() as session:
+            compare.write_halt(session, halt, self.clock())
+
+
+TRANSIENT: Final = (KafkaError, OSError, TimeoutError, Refused)
+"""What may be over in a moment: the broker or the database is away."""

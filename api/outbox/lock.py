@@ -1,0 +1,88 @@
+"""The lock of whoever publishes: held by one process, and gone the moment that process is.
+
+Two holders would do no harm (everything sent may be sent twice), only double the work.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final, Protocol
+
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import DBAPIError
+
+from api.storage.store import Store
+
+LOCK_ID: Final = 7_236_402
+
+
+class PublisherLock(Protocol):
+    """Blocks its thread briefly at most."""
+
+    def take(self) -> bool:
+        """Whether this process has the lock now."""
+
+    def release(self) -> None:
+        """Nothing happens where it was not held."""
+
+
+def publisher_lock(store: Store) -> PublisherLock:
+    return _FileLock(store) if store.is_sqlite else _AdvisoryLock(store)
+
+
+class _FileLock:
+    """Beside the SQLite file; the operating system ends it with the process."""
+
+    def __init__(self, store: Store) -> None:
+        self._path = Path(f"{make_url(store.url).database}.publisher-lock")
+        self._file: int | None = None
+
+    def take(self) -> bool:
+        if self._file is not None:
+            return True
+        opened = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(opened)
+            return False
+        self._file = opened
+        return True
+
+    def release(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class _AdvisoryLock:
+    """On a connection of its own; PostgreSQL ends it with the connection."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._connection: Connection | None = None
+
+    def take(self) -> bool:
+        connection = self._connection or self._store.engine.connect()
+        try:
+            # Repeated by the holder, this counts up and is true: it also shows that the
+            # connection still lives.
+            taken = connection.scalar(text("SELECT pg_try_advisory_lock(:id)"), {"id": LOCK_ID})
+            connection.commit()
+        except DBAPIError:
+            connection.invalidate()
+            connection.close()
+            self._connection = None
+            return False
+        if not taken:
+            connection.close()
+            return False
+        self._connection = connection
+        return True
+
+    def release(self) -> None:
+        if self._connection is not None:
+            # Closed for good, not handed back to the pool with the lock still on it.
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None

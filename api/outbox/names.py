@@ -1,0 +1,119 @@
+"""Writes names and addresses to ClickHouse, as they are when they are written.
+
+Only the ids of what changed wait in the database, so that no copy of a name outlives its erasure.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import delete, select, tuple_
+from sqlalchemy.orm import Session
+
+from api.outbox import metrics
+from api.storage.ledgers import DimensionChange
+from api.storage.models import BillingGroup, Member, Organization, Website
+from api.storage.store import Store
+from warehouse import dimensions
+from warehouse.dimensions import Dimension
+
+ROUND_NAMES: Final = 2_000
+KEYS_A_STATEMENT: Final = 500
+
+_TABLES: Final[dict[str, type[Any]]] = {
+    "member": Member,
+    "group": BillingGroup,
+    "website": Website,
+}
+
+
+def write_round(store: Store, client: Any) -> int:
+    """Writes the names that wait, at most `ROUND_NAMES` of them; how many changes that were.
+
+    Blocks its thread. What was written and not yet forgotten here is written again.
+    """
+    with store.read() as session:
+        waiting = session.execute(
+            select(
+                DimensionChange.id,
+                DimensionChange.organization_id,
+                DimensionChange.kind,
+                DimensionChange.entity_id,
+            )
+            .order_by(DimensionChange.id)
+            .limit(ROUND_NAMES)
+        ).all()
+        metrics.NAMES_WAITING.set(len(waiting))
+        if not waiting:
+            return 0
+        rows, erased = _read(session, [(row[1], row[2], row[3]) for row in waiting])
+    dimensions.write(client, rows)
+    for organization_id, member_id in erased:
+        dimensions.erase_member(client, organization_id, member_id)
+    with store.write() as session:
+        session.execute(
+            delete(DimensionChange).where(DimensionChange.id.in_([row.id for row in waiting]))
+        )
+    return len(waiting)
+
+
+def _read(
+    session: Session, changes: Sequence[tuple[str, ...]]
+) -> tuple[list[Dimension], list[tuple[str, str]]]:
+    """The rows to write, and the members to erase."""
+    rows: list[Dimension] = []
+    erased: list[tuple[str, str]] = []
+    organizations = sorted({change[0] for change in changes if change[1] == "organization"})
+    for organization in session.scalars(
+        select(Organization).where(Organization.id.in_(organizations))
+    ):
+        rows.append(
+            dimensions.OrganizationName(
+                organization.id,
+                _version(organization),
+                organization.name,
+                organization.updated_at,
+            )
+        )
+    for kind, table in _TABLES.items():
+        keys = sorted({(change[0], change[2]) for change in changes if change[1] == kind})
+        for start in range(0, len(keys), KEYS_A_STATEMENT):
+            portion = keys[start : start + KEYS_A_STATEMENT]
+            for entity in session.scalars(
+                select(table).where(tuple_(table.organization_id, table.id).in_(portion))
+            ):
+                if isinstance(entity, Member) and entity.erased_at is not None:
+                    erased.append((entity.organization_id, entity.id))
+                else:
+                    rows.append(_row(entity))
+    return rows, erased
+
+
+def _row(entity: BillingGroup | Member | Website) -> Dimension:
+    if isinstance(entity, BillingGroup):
+        return dimensions.BillingGroupName(
+            entity.organization_id,
+            entity.id,
+            _version(entity),
+            entity.name,
+            entity.deleted_at is not None,
+            entity.updated_at,
+        )
+    if isinstance(entity, Member):
+        return dimensions.MemberName(
+            entity.organization_id,
+            entity.id,
+            _version(entity),
+            entity.name,
+            entity.email or "",
+            entity.kind == "service_account",
+            entity.removed_at is not None,
+            entity.updated_at,
+        )
+    return dimensions.WebsiteName(
+        entity.organization_id, entity.id, _version(entity), entity.name, False, entity.updated_at
+    )
+
+
+def _version(entity: Organization | BillingGroup | Member | Website) -> int:
+    """Grows with every change, after the restore of a backup too: the time in microseconds."""
+    return int(entity.updated_at.timestamp() * 1_000_000)
