@@ -1,4 +1,4 @@
-"""Quantities as producers write them, made exact: millionths of a unit in an Int64, never a float."""
+"""Quantities as producers write them, made exact: Int64 millionths of a unit, never a float."""
 
 import re
 from typing import Final

@@ -1,0 +1,278 @@
+"""What each fact of `memberships` changes: settings, groups, members, aliases, websites, prices."""
+
+import re
+from bisect import insort
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import structs
+
+from schemas.reasons import Reason
+from schemas.records import (
+    INT64_MAX,
+    UNASSIGNED,
+    Expiry,
+    Group,
+    GroupCreated,
+    GroupDeleted,
+    GroupRenamed,
+    MemberAlias,
+    MemberAssigned,
+    MemberRemoved,
+    MembershipRecord,
+    Organization,
+    OrganizationCreated,
+    Posting,
+    Price,
+    Prices,
+    PriceSet,
+    Settings,
+    SettingsSpan,
+    Span,
+    Timeline,
+    WebsiteAssigned,
+)
+from streams.decisions.attribution import Effective, Validity, as_of
+from streams.decisions.fact_checks import check_fact, invalid
+from streams.decisions.ledger import Cause, close, copy_of
+from streams.decisions.outcomes import Rejected, shown
+from streams.decisions.state import (
+    Draft,
+    State,
+    alias_key,
+    expiry_key,
+    group_key,
+    member_key,
+    organization_key,
+    pool_key,
+    price_key,
+    website_key,
+)
+
+Result = Rejected | list[Posting]
+_CURRENCY: Final = re.compile("[A-Z]{3}")
+EffectiveT = TypeVar("EffectiveT", bound=Effective)
+
+
+def decide_membership(record: MembershipRecord, draft: Draft, cause: Cause) -> Result:
+    """Writes into the draft what the fact changes; only a group's deletion has postings."""
+    wrong = check_fact(record)
+    if wrong is not None:
+        return wrong
+    return _DECISIONS[type(record.fact)](record.fact, draft, cause)
+
+
+def _created(fact: OrganizationCreated, draft: Draft, cause: Cause) -> Result:
+    if draft.get(organization_key(cause.organization_id)) is not None:
+        return Rejected(
+            Reason.ORGANIZATION_EXISTS,
+            f"{shown(cause.organization_id)} exists; publish organization_settings to change it.",
+        )
+    draft.put(organization_key(cause.organization_id), Organization())
+    return _settings(Settings(**structs.asdict(fact)), draft, cause)
+
+
+def _settings(fact: Settings, draft: Draft, cause: Cause) -> Result:
+    if not 0 <= fact.credit_price_micro <= INT64_MAX:
+        return invalid(
+            f"credit_price_micro is {shown(fact.credit_price_micro)}; it must be from 0 to "
+            f"{INT64_MAX}."
+        )
+    if not _CURRENCY.fullmatch(fact.currency):
+        return invalid(f"currency is {shown(fact.currency)}; it must be a code like 'USD'.")
+    if not 1 <= fact.billing_anchor_day <= 31:
+        return invalid(
+            f"billing_anchor_day is {shown(fact.billing_anchor_day)}; it must be from 1 to 31."
+        )
+    if not _is_time_zone(fact.time_zone):
+        return invalid(f"time_zone is {shown(fact.time_zone)}, which is no IANA time zone.")
+    organization: Organization = draft.get(organization_key(cause.organization_id)) or (
+        Organization()
+    )
+    span = SettingsSpan(cause.effective_at, cause.version, fact)
+    draft.put(
+        organization_key(cause.organization_id),
+        structs.replace(organization, settings=_with(organization.settings, span)),
+    )
+    return []
+
+
+def _is_time_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def _assigned(fact: MemberAssigned, draft: Draft, cause: Cause) -> Result:
+    wrong = check_group(fact.group_id, draft, cause)
+    if wrong is not None:
+        return wrong
+    _extend(draft, member_key(cause.organization_id, fact.member_id), fact.group_id, cause)
+    return []
+
+
+def _removed(fact: MemberRemoved, draft: Draft, cause: Cause) -> Result:
+    key = member_key(cause.organization_id, fact.member_id)
+    if draft.get(key) is None:
+        return _unknown_member(fact.member_id)
+    _extend(draft, key, UNASSIGNED, cause)
+    return []
+
+
+def _alias(fact: MemberAlias, draft: Draft, cause: Cause) -> Result:
+    if draft.get(member_key(cause.organization_id, fact.member_id)) is None:
+        return _unknown_member(fact.member_id)
+    key = alias_key(cause.organization_id, fact.alias_hash)
+    timeline: Timeline = draft.get(key) or Timeline()
+    holder = as_of(timeline.spans, Validity(cause.effective_at))
+    held_by = holder.value if holder is not None else ""
+    if fact.removed:
+        if held_by != fact.member_id:
+            return invalid(
+                f"alias_hash {shown(fact.alias_hash)} is not an alias of {shown(fact.member_id)} "
+                f"at {cause.effective_at.isoformat()}."
+            )
+        _extend(draft, key, "", cause)
+        return []
+    later = {span.value for span in timeline.spans if span.effective_at > cause.effective_at}
+    others = ({held_by} | later) - {"", fact.member_id}
+    if others:
+        return Rejected(
+            Reason.ALIAS_TAKEN,
+            f"alias_hash {shown(fact.alias_hash)} belongs to {shown(min(others))}; remove it "
+            "there first.",
+        )
+    _extend(draft, key, fact.member_id, cause)
+    return []
+
+
+def _group_created(fact: GroupCreated, draft: Draft, cause: Cause) -> Result:
+    key = group_key(cause.organization_id, fact.group_id)
+    if fact.group_id == UNASSIGNED:
+        return _reserved()
+    if draft.get(key) is not None:
+        return Rejected(
+            Reason.GROUP_EXISTS,
+            f"Group {shown(fact.group_id)} exists or existed; ids are not used again.",
+        )
+    draft.put(key, Group(cause.effective_at))
+    return []
+
+
+def _group_renamed(fact: GroupRenamed, draft: Draft, cause: Cause) -> Result:
+    if fact.group_id == UNASSIGNED:
+        return _reserved()
+    return check_group(fact.group_id, draft, cause) or []
+
+
+def _group_deleted(fact: GroupDeleted, draft: Draft, cause: Cause) -> Result:
+    """In force at once, or, where it was published ahead of its time, by the clock."""
+    if fact.group_id == UNASSIGNED:
+        return _reserved()
+    key = group_key(cause.organization_id, fact.group_id)
+    group: Group | None = draft.get(key)
+    if group is None:
+        return unknown_group(fact.group_id)
+    if group.deleted_at is not None:
+        return group_deleted(fact.group_id)
+    in_force = cause.effective_at <= cause.now
+    draft.put(key, Group(group.created_at, cause.effective_at, in_force))
+    if not in_force:
+        name = f"group-deleted:{fact.group_id}"
+        draft.put(
+            expiry_key(cause.effective_at, cause.organization_id, name),
+            Expiry("group", fact.group_id, ""),
+        )
+        return []
+    at_pool = pool_key(cause.organization_id, "group", fact.group_id)
+    postings = close(copy_of(draft.get(at_pool)), cause, fact.group_id)
+    draft.delete(at_pool)
+    return postings
+
+
+def _website(fact: WebsiteAssigned, draft: Draft, cause: Cause) -> Result:
+    wrong = check_group(fact.group_id, draft, cause)
+    if wrong is not None:
+        return wrong
+    _extend(draft, website_key(cause.organization_id, fact.website_id), fact.group_id, cause)
+    return []
+
+
+def _price(fact: PriceSet, draft: Draft, cause: Cause) -> Result:
+    if not 0 <= fact.micro_per_million_units <= INT64_MAX:
+        return invalid(
+            f"micro_per_million_units is {shown(fact.micro_per_million_units)}; it must be from "
+            f"0 to {INT64_MAX}."
+        )
+    key = price_key(cause.organization_id, fact.meter)
+    prices: Prices = draft.get(key) or Prices()
+    price = Price(cause.effective_at, cause.version, fact.micro_per_million_units)
+    if fact.book == "default":
+        draft.put(key, structs.replace(prices, default=_with(prices.default, price)))
+    else:
+        draft.put(key, structs.replace(prices, organization=_with(prices.organization, price)))
+    return []
+
+
+def check_group(group_id: str, state: State, cause: Cause) -> Rejected | None:
+    """Whether a group exists at the fact's time; Unassigned always does."""
+    if group_id == UNASSIGNED:
+        return None
+    group: Group | None = state.get(group_key(cause.organization_id, group_id))
+    if group is None:
+        return unknown_group(group_id)
+    deleted_at = group.deleted_at
+    if deleted_at is not None and deleted_at <= cause.effective_at:
+        return group_deleted(group_id)
+    return None
+
+
+def unknown_group(group_id: str) -> Rejected:
+    return Rejected(Reason.UNKNOWN_GROUP, f"There is no group {shown(group_id)}.")
+
+
+def group_deleted(group_id: str) -> Rejected:
+    return Rejected(Reason.GROUP_DELETED, f"Group {shown(group_id)} is deleted.")
+
+
+def _reserved() -> Rejected:
+    return Rejected(
+        Reason.RESERVED_GROUP, f"{shown(UNASSIGNED)} cannot be created, renamed or deleted."
+    )
+
+
+def _unknown_member(member_id: str) -> Rejected:
+    return Rejected(
+        Reason.UNKNOWN_MEMBER,
+        f"There is no member {shown(member_id)}; a member begins with member_assigned.",
+    )
+
+
+def _extend(draft: Draft, key: tuple[str, ...], value: str, cause: Cause) -> None:
+    timeline: Timeline = draft.get(key) or Timeline()
+    span = Span(cause.effective_at, cause.version, value)
+    draft.put(key, Timeline(_with(timeline.spans, span)))
+
+
+def _with(spans: list[EffectiveT], span: EffectiveT) -> list[EffectiveT]:
+    """A sorted copy with one more."""
+    longer = [*spans]
+    insort(longer, span, key=lambda each: (each.effective_at, each.version))
+    return longer
+
+
+_DECISIONS: Final[dict[type[Any], Callable[[Any, Draft, Cause], Result]]] = {
+    OrganizationCreated: _created,
+    Settings: _settings,
+    MemberAssigned: _assigned,
+    MemberRemoved: _removed,
+    MemberAlias: _alias,
+    GroupCreated: _group_created,
+    GroupRenamed: _group_renamed,
+    GroupDeleted: _group_deleted,
+    WebsiteAssigned: _website,
+    PriceSet: _price,
+}
