@@ -72,15 +72,34 @@ async def create_topics(settings: Settings) -> TopicsReport:
             for name in topics.all_topics()
             if settings.topic(name) not in created
         ]
-        if already_there:
-            partitions = await _partition_counts(admin)
-            configs = await _configs(admin, already_there)
-            problems = find_problems(settings, partitions, configs)
-            if problems:
-                raise TopicsError("\n".join(problems))
+        await _raise_problems(admin, settings, already_there)
         return TopicsReport(tuple(created), tuple(already_there))
     finally:
         await admin.close()
+
+
+async def check_topics(settings: Settings) -> None:
+    """Raises TopicsError unless all topics are there and as the contract needs them."""
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=ADMIN_TIMEOUT_MS)
+    await admin.start()
+    try:
+        names = [settings.topic(name) for name in topics.all_topics()]
+        found = await _partition_counts(admin)
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise TopicsError(f"{', '.join(missing)} do not exist: run `metering topics create`")
+        await _raise_problems(admin, settings, names)
+    finally:
+        await admin.close()
+
+
+async def _raise_problems(admin: AIOKafkaAdminClient, settings: Settings, names: list[str]) -> None:
+    if not names:
+        return
+    partitions = await _partition_counts(admin)
+    problems = find_problems(settings, partitions, await _configs(admin, names))
+    if problems:
+        raise TopicsError("\n".join(problems))
 
 
 async def cluster_id(settings: Settings) -> str:

@@ -14,4 +14,5 @@ def run_faust(app: faust.App, *, log_level: str) -> None:
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 20, 50)
     worker: Worker = app.Worker(loglevel=log_level.upper(), quiet=True, redirect_stdouts=False)
+    worker.spinner = None
     worker.execute_from_commandline()

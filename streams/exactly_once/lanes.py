@@ -77,7 +77,6 @@ class Lane:
         }
         self._outstanding = dict.fromkeys(self._config.input_order, 0)
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
         self._ended = False
         self._in_transaction = asyncio.Lock()
         self._next_tick_s = 0.0
@@ -97,9 +96,11 @@ class Lane:
         self.fetch_positions[batch.topic] = batch.end
         self._outstanding[batch.topic] += 1
 
-    async def wait_for_room(self) -> None:
-        self._room.clear()
-        await self._room.wait()
+    @property
+    def oldest_queued_ms(self) -> int:
+        """Append time of the oldest record of the main input that waits here, 0 for none."""
+        waiting = self._inbox[self._config.input_order[-1]]
+        return waiting[0][0].records[0].timestamp if waiting else 0
 
     def submit(self, batch: Batch, decide: Decide) -> None:
         """Queues a batch; one of an ended lane is dropped, the next owner reads it again."""
@@ -168,7 +169,6 @@ class Lane:
         """Finishes the transaction it is in, drops what is queued, closes everything."""
         self._ended = True
         self.running = False
-        self._room.set()
         try:
             async with asyncio.timeout(END_GRACE_S):
                 await self._in_transaction.acquire()
@@ -220,7 +220,6 @@ class Lane:
         self.positions[topic] = batch.end
         await self._commit(transaction)
         self._outstanding[topic] -= 1
-        self._room.set()
         self._runtime.room.set()
         self._report(transaction, batch, decided - started, time.perf_counter() - decided)
 

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ class RuntimeConfig:
     """Names are unprefixed topics; durations are in the unit of their name."""
 
     app_id: str
-    bootstrap: str
+    client_options: Mapping[str, Any]
+    """For every aiokafka client: where the brokers are and how to authenticate."""
     directory: Path
     """Local stores, one directory a partition; belongs to one worker alone."""
     input_order: tuple[str, ...]
@@ -51,7 +52,6 @@ class RuntimeConfig:
     """All changelogs, `state_topic` and `seen_topic` among them."""
     codec: Codec
     topic_prefix: str = ""
-    client_security: Mapping[str, Any] = field(default_factory=dict)
     compression: str | None = "snappy"
     batch_max_records: int = 4_000
     transaction_timeout_s: float = 15.0
@@ -100,8 +100,8 @@ class ExactlyOnce:
         self._consumer: BatchConsumer | None = None
         self._facts: FactFetcher | None = None
         self._tag: asyncio.Task[str] | None = None
-        self.client_settings = {"bootstrap_servers": config.bootstrap, **config.client_security}
-        transport = BatchTransport([URL(f"kafka://{config.bootstrap.split(',')[0]}")], app)
+        self.client_settings = dict(config.client_options)
+        transport = BatchTransport([URL("kafka://")], app)
         transport.runtime = self
         app.transport = transport
 
@@ -227,6 +227,17 @@ class ExactlyOnce:
                     f"{start}: the records between were deleted by the topic's retention"
                 )
         return positions
+
+    async def input_ends(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
+        """Where all inputs end now, by unprefixed topic and partition."""
+        assert self._facts is not None
+        wanted = {
+            TopicPartition(self.config.topic(name), partition): (name, partition)
+            for partition in partitions
+            for name in self.config.input_order
+        }
+        ends = await self._facts.ends(wanted)
+        return {wanted[tp]: end for tp, end in ends.items()}
 
     def touch(self) -> None:
         """A sign of life of something that takes long."""

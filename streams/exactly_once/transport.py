@@ -17,6 +17,7 @@ from faust.transport.drivers.aiokafka import (
     AIOKafkaConsumerThread,
     Consumer,
     ConsumerRebalanceListener,
+    Producer,
     Transport,
 )
 from faust.types import TP, ConsumerMessage
@@ -51,7 +52,6 @@ class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             runtime.local_partitions,
         )
         return AIOKafkaConsumer(
-            client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
             partition_assignment_strategy=[self._assignor],
@@ -186,10 +186,24 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         )
 
 
+class _NoProducer(Producer):  # type: ignore[misc]
+    """Faust's own producer, never connected: whatever is written, a lane's transaction writes."""
+
+    async def on_start(self) -> None:
+        """Connects nothing."""
+
+    async def on_stop(self) -> None:
+        """Has nothing to close."""
+
+    async def flush(self) -> None:
+        """Has nothing to send."""
+
+
 class BatchTransport(Transport):  # type: ignore[misc]
     """Names the consumer; `runtime` is set by `ExactlyOnce`."""
 
     Consumer = BatchConsumer
+    Producer = _NoProducer
     runtime: "ExactlyOnce"
 
 

@@ -97,7 +97,7 @@ def build() -> faust.App:
         app,
         RuntimeConfig(
             app_id=f"{PREFIX}counting",
-            bootstrap=ENV["COUNTING_BOOTSTRAP"],
+            client_options={"bootstrap_servers": ENV["COUNTING_BOOTSTRAP"]},
             directory=Path(ENV["COUNTING_DIRECTORY"]),
             input_order=("factors", "numbers"),
             state_topic="counting-state",

@@ -1,0 +1,19 @@
+"""Names of record headers that are part of the contract.
+
+A dead letter carries the original's headers, then these six; where a name stands twice, the last
+is ours. A replay takes the six off again.
+"""
+
+from typing import Final
+
+REASON: Final = "reason"
+DETAIL: Final = "detail"
+TOPIC: Final = "topic"
+PARTITION: Final = "partition"
+OFFSET: Final = "offset"
+APPEND_TIME_MS: Final = "append-time-ms"
+
+DEAD_LETTER_HEADERS: Final = (REASON, DETAIL, TOPIC, PARTITION, OFFSET, APPEND_TIME_MS)
+
+FORWARDED: Final = "metering-forwarded"
+"""On a usage event that the worker sent on to its organisation's partition; it does so once."""

@@ -1,0 +1,69 @@
+"""The Faust app: settings in, agents wired to the exactly-once runtime."""
+
+import faust
+
+from schemas import codec, topics
+from schemas.settings import DAY_S, Settings
+from streams.agents import FactStep, ForfeitStep, UsageStep, define_agents
+from streams.exactly_once import ExactlyOnce, RuntimeConfig
+from streams.exactly_once.state import Codec
+from streams.kafka import client_options
+from streams.metrics import WorkerHealth
+
+DELETE_RETENTION_S = DAY_S
+"""`delete.retention.ms` of the compacted changelogs (the broker's default)."""
+
+
+def changelog_of(kind: str) -> str:
+    """Pools have a changelog of their own, which the API reads."""
+    return topics.BALANCES if kind == "pool" else topics.STATE
+
+
+def build_app(settings: Settings, health: WorkerHealth) -> tuple[faust.App, ExactlyOnce]:
+    """The app and its runtime, not started. Raises nothing but on a programming error."""
+    directory = settings.data_dir / f"worker-{settings.instance_id}"
+    directory.mkdir(parents=True, exist_ok=True)
+    app = faust.App(
+        settings.app_id,
+        broker=[f"kafka://{address}" for address in settings.kafka_bootstrap.split(",")],
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        web_enabled=False,
+        store="memory://",
+        datadir=str(directory / "faust"),
+        consumer_group_instance_id=settings.instance_id,
+        consumer_max_fetch_size=2 << 20,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        broker_rebalance_timeout=max(30.0, settings.session_timeout_s),
+        # Long recoveries poll nothing; liveness is judged by `metrics.WorkerHealth`.
+        broker_max_poll_interval=float(DAY_S),
+        stream_recovery_delay=0.0,
+        stream_buffer_maxsize=64,
+    )
+    runtime = ExactlyOnce(
+        app,
+        RuntimeConfig(
+            app_id=settings.app_id,
+            client_options=client_options(settings),
+            directory=directory,
+            input_order=(*topics.FACTS, topics.USAGE),
+            state_topic=topics.STATE,
+            seen_topic=topics.SEEN,
+            changelogs=topics.CHANGELOGS,
+            codec=Codec(codec.encode_state_key, codec.encode, codec.decode_state, changelog_of),
+            topic_prefix=settings.topic_prefix,
+            compression=None if settings.compression == "none" else settings.compression,
+            batch_max_records=settings.batch_max_events,
+            transaction_timeout_s=settings.transaction_timeout_s,
+            seen_window_ms=settings.dedupe_window_days * DAY_S * 1000,
+            store_max_age_s=DELETE_RETENTION_S / 2,
+            on_tick=ForfeitStep(settings),
+            tick_interval_s=settings.forfeit_interval_s,
+        ),
+        on_commit=health.committed,
+        on_recovered=health.recovered,
+        on_lanes=health.lanes_changed,
+    )
+    define_agents(app, runtime, UsageStep(settings), FactStep)
+    return app, runtime
