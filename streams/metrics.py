@@ -15,7 +15,7 @@ from streams.exactly_once.lanes import Committed, Lane
 SECONDS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 BATCH_BUCKETS: Final = (1, 10, 100, 500, 1000, 2000, 4000, 8000, 16000)
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 EVENTS = Counter("metering_events", "Usage records read from `usage`.")
 RATED = Counter("metering_rated_events", "Usage events rated and charged.")
