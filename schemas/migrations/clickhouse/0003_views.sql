@@ -217,3 +217,21 @@ SELECT
 FROM usage_known_now AS u
 LEFT JOIN billing_groups AS g
     ON u.organization_id = g.organization_id AND u.known_group_id = g.group_id;
+
+-- The events that `spend` and `spend_known_now` show in different groups, since a fact was applied
+-- after them that took effect before them.
+CREATE OR REPLACE VIEW stamps_changed_by_late_facts AS
+SELECT
+    k.organization_id AS organization_id,
+    k.event_time AS event_time,
+    k.source AS source,
+    k.event_id AS event_id,
+    k.member_id AS member_id,
+    k.stamped_group_id AS stamped_group_id,
+    k.known_group_id AS known_group_id
+FROM spend_known_now AS k
+LEFT JOIN billing_groups AS s
+    ON k.organization_id = s.organization_id AND k.stamped_group_id = s.group_id
+WHERE k.revision = 0
+    AND k.stamped_group_id != k.known_group_id
+    AND k.group_id != if(ifNull(s.is_deleted, false), 'group_unassigned', k.stamped_group_id);
