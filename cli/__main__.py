@@ -1,0 +1,319 @@
+"""`python -m cli`, which `./metering` runs: every command, its options, and how it fails.
+
+Nothing heavy is imported here: each command imports what it needs when it runs.
+"""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import typer
+
+from cli.errors import FAILED, Failure, one_line
+
+if TYPE_CHECKING:
+    from schemas.settings import Settings
+
+app = typer.Typer(
+    name="metering",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Usage metering and credit billing on Kafka and ClickHouse, exactly once.",
+)
+topics_app = typer.Typer(help="Kafka topics.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(topics_app, name="topics")
+
+PASS_ON: Final = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": list[str](),
+}
+"""For commands whose own module reads the arguments, `--help` included."""
+
+Result = TypeVar("Result")
+
+
+def main() -> None:
+    """Run a command; whatever fails is one line on stderr, and a traceback only for `debug`."""
+    try:
+        app(prog_name="metering")
+    except Failure as failure:
+        _complain(str(failure))
+        sys.exit(failure.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has had enough. Python would complain again when it flushes.
+        sys.stdout = None
+        sys.exit(0)
+    except Exception as error:
+        if _is_debugging():
+            raise
+        _complain(_expected(error))
+        sys.exit(FAILED)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"metering {package_version()}")
+        raise typer.Exit
+
+
+@app.command()
+def up(
+    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Two organisations with live usage.")
+    ] = False,
+    kafka_port: Annotated[int | None, typer.Option(help="Default: a free one, kept.")] = None,
+    clickhouse_port: Annotated[int | None, typer.Option(help="Default: a free one, kept.")] = None,
+) -> None:
+    """Run everything here: Kafka, ClickHouse, worker, sink. Ctrl-C stops it."""
+    from cli.up import run
+
+    run(data_dir, demo=demo, kafka_port=kafka_port, clickhouse_port=clickhouse_port)
+
+
+@app.command()
+def worker() -> None:
+    """Run one stream worker until SIGTERM: usage to rated, debited records."""
+    from streams.worker import run
+
+    run(_settings(with_logging=True))
+
+
+@app.command()
+def sink(
+    from_earliest: Annotated[
+        bool,
+        typer.Option(
+            "--from-earliest", help="Where the log was cut off, go on with what is left of it."
+        ),
+    ] = False,
+) -> None:
+    """Run the sink until SIGTERM: rated records, ledger and dead letters into ClickHouse."""
+    from sinks.process import run
+
+    run(_settings(with_logging=True), from_earliest=from_earliest)
+
+
+@app.command()
+def api() -> None:
+    """Run the control plane's API until SIGTERM."""
+    settings = _settings(with_logging=True)
+    module = _module("api")
+    if not hasattr(module, "run"):
+        raise Failure("the API is not part of this release yet")
+    module.run(settings)
+
+
+@topics_app.command("create")
+def topics_create() -> None:
+    """Create the topics that are missing; check the others. Safe to repeat."""
+    from streams.kafka import create_topics
+
+    settings = _settings()
+    report = _run(create_topics(settings))
+    for name in report.created:
+        typer.echo(f"created  {name}")
+    typer.echo(
+        f"{len(report.created)} created, {len(report.already_there)} as they should be, "
+        f"{settings.partitions} partitions each"
+    )
+
+
+@app.command()
+def migrate() -> None:
+    """Create or update the tables and views in ClickHouse. Safe to repeat."""
+    from warehouse.migrations import migrate as migrate_warehouse
+
+    report = migrate_warehouse(_settings())
+    for name in report.applied:
+        typer.echo(f"applied  {name}")
+    typer.echo(f"{len(report.applied)} applied, {len(report.already_there)} were there")
+    typer.echo(report.access)
+
+
+@app.command()
+def emit(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON lines; - is stdin.")],
+    topic: Annotated[str, typer.Option(help="usage, memberships or credits.")] = "usage",
+    organization: Annotated[
+        str | None, typer.Option(help="The key of lines that name no organisation.")
+    ] = None,
+) -> None:
+    """Send events or facts, keyed by organisation; says what was not acknowledged."""
+    from cli.emit import emit as send
+
+    settings = _settings()
+    stream = sys.stdin.buffer if file == "-" else _opened(file)
+    with stream:
+        outcome = _run(send(settings, stream, topic, organization))
+    typer.echo(outcome.summary(topic), err=True)
+    if outcome.failed:
+        raise Failure(outcome.complaint())
+
+
+@app.command()
+def generate(
+    events: Annotated[int, typer.Option(min=0, help="Usage events.")] = 10_000,
+    organizations: Annotated[int, typer.Option(min=1)] = 10,
+    seed: Annotated[int, typer.Option()] = 1,
+    start: Annotated[
+        datetime | None,
+        typer.Option(help="Of the usage, UTC. Default: yesterday, 00:00."),
+    ] = None,
+    hours: Annotated[float, typer.Option(help="Time the usage is spread over.")] = 24.0,
+    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share sent twice.")] = 0.0,
+    topic: Annotated[
+        str, typer.Option(help="Which stream: usage, or the facts: memberships, credits.")
+    ] = "usage",
+) -> None:
+    """Print a seeded workload as JSON lines, for `emit`. Send its facts before its usage."""
+    from cli import workload
+
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    since = today - timedelta(days=1) if start is None else start.replace(tzinfo=UTC)
+    plan = workload.Plan(events, organizations, seed, since, hours, duplicates)
+    match topic:
+        case "usage":
+            lines = workload.usage(plan)
+        case "memberships":
+            secret = _settings().alias_secret.get_secret_value().encode()
+            lines = workload.memberships(plan, secret)
+        case "credits":
+            lines = workload.credits(plan)
+        case _:
+            raise Failure(f"`{topic}` cannot be generated: usage, memberships or credits can")
+    for line in lines:
+        sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+@app.command()
+def doctor() -> None:
+    """Check settings, connections, topics, tables, versions and disk; say what to mend."""
+    from cli.doctor import examine, render
+
+    findings = _run(examine(_settings()))
+    typer.echo(render(findings))
+    if any(finding.is_wrong for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def config() -> None:
+    """Print the effective settings, secrets masked, and where each comes from."""
+    from cli.configuration import effective, load_settings, unknown_variables
+
+    rows = effective(load_settings())
+    width = max(len(row.variable) for row in rows)
+    for row in rows:
+        typer.echo(f"{row.variable:<{width}}  {row.value or '-':<24}  {row.source}")
+    for complaint in unknown_variables():
+        typer.echo(complaint, err=True)
+
+
+@app.command(context_settings=PASS_ON)
+def test(context: typer.Context) -> None:
+    """Check everything: format, lint, types, imports, tests. Arguments go to pytest alone."""
+    from cli.check import check
+
+    check(context.args)
+
+
+def _delegate(name: str, module: str, about: str) -> None:
+    """A command whose arguments its own module reads; imported when it runs."""
+
+    @app.command(name, help=about, context_settings=PASS_ON)
+    def command(context: typer.Context) -> None:
+        found = _module(module)
+        if hasattr(found, "app"):
+            found.app(args=context.args, prog_name=f"metering {name}")
+        else:
+            sys.exit(found.main(context.args))
+
+
+_delegate("report", "cli.report", "Spend for a period, as table, CSV or JSON.")
+_delegate("explain", "cli.explain", "Why an event cost what it cost.")
+_delegate("dead-letters", "cli.dead_letters", "List, show and replay what was refused.")
+_delegate("verify", "cli.verification", "The crash proof: kill parts, compare with a model.")
+_delegate("bench", "bench.__main__", "Measure, with a correctness check of every engine.")
+_delegate("demo-traffic", "cli.up.traffic", "The demo's usage (started by `up --demo`).")
+
+
+def package_version() -> str:
+    try:
+        return metadata.version("metering")
+    except metadata.PackageNotFoundError:
+        # A checkout is run in place, never installed.
+        import tomllib
+
+        project = Path(__file__).resolve().parents[1] / "pyproject.toml"
+        return str(tomllib.loads(project.read_text())["project"]["version"])
+
+
+def _settings(*, with_logging: bool = False) -> "Settings":
+    from cli.configuration import load_settings
+
+    settings = load_settings()
+    if with_logging:
+        from cli.logging_setup import set_up_logging
+
+        set_up_logging(settings.log_format, settings.log_level)
+    return settings
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    from cli.logging_setup import set_up_logging
+
+    set_up_logging("console", "debug" if _is_debugging() else "error")
+    return asyncio.run(work)
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise Failure(f"this is not part of this release yet ({name})") from None
+        raise
+
+
+def _opened(file: str) -> Any:
+    try:
+        return Path(file).open("rb")
+    except OSError as error:
+        raise Failure(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _expected(error: Exception) -> str:
+    """One line about an error that no command has put into words of its own."""
+    named = {"WarehouseError", "MigrationError", "TopicsError", "EngineError"}
+    if type(error).__name__ in named:
+        return str(error)
+    return f"{type(error).__name__}: {one_line(error)} (METERING_LOG_LEVEL=debug shows where)"
+
+
+def _is_debugging() -> bool:
+    import os
+
+    return os.environ.get("METERING_LOG_LEVEL", "").lower() == "debug"
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"metering: {message}\n")
+
+
+if __name__ == "__main__":
+    main()

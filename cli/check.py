@@ -1,0 +1,49 @@
+"""`metering test`: everything that must hold, in the order of how fast it fails."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from cli.errors import Failure
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+
+
+def check(pytest_arguments: list[str]) -> None:
+    """Run all checks and raise `Failure` naming the first that fails.
+
+    With arguments only pytest runs, with them: that is for working on something.
+    """
+    tests = [sys.executable, "-m", "pytest", *pytest_arguments]
+    steps = [] if pytest_arguments else _static_steps()
+    for name, command in [*steps, ("pytest", tests)]:
+        started_s = time.monotonic()
+        sys.stderr.write(f"── {name}\n")
+        sys.stderr.flush()
+        outcome = subprocess.run(command, cwd=ROOT, env=_environment(), check=False)
+        if outcome.returncode != 0:
+            raise Failure(f"{name} failed ({' '.join(command)})", outcome.returncode)
+        sys.stderr.write(f"   {time.monotonic() - started_s:.0f} s\n")
+
+
+def _static_steps() -> list[tuple[str, list[str]]]:
+    python = sys.executable
+    return [
+        ("formatting", [python, "-m", "ruff", "format", "--check", "--quiet", "."]),
+        ("lint", [python, "-m", "ruff", "check", "--quiet", "."]),
+        ("types", [python, "-m", "mypy"]),
+        ("import directions", [str(Path(python).with_name("lint-imports"))]),
+    ]
+
+
+def _environment() -> dict[str, str]:
+    """Without what is configured for a pipeline: tests bring their own settings."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("METERING_")
+    }
+    inherited["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}"
+    inherited["PYTHONPATH"] = str(ROOT)
+    return inherited

@@ -1,0 +1,116 @@
+"""Where the effective settings come from: the environment, then a file, then the defaults.
+
+The file is METERING_CONFIG_FILE (`NAME=value` lines). Without one, and without addresses in the
+environment, a command talks to the `metering up` of its data directory, whose addresses and secrets
+are in `up.env` there: a production process, which has addresses, never picks those up by accident.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import SecretStr, ValidationError
+
+from cli.errors import WRONG_SETTINGS, Failure
+from schemas.settings import Settings
+
+PREFIX: Final = "METERING_"
+FILE_VARIABLE: Final = "METERING_CONFIG_FILE"
+ADDRESS_VARIABLES: Final = ("METERING_KAFKA_BOOTSTRAP", "METERING_CLICKHOUSE_URL")
+UP_FILE: Final = "up.env"
+MASK: Final = "********"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One effective setting; `value` is masked where it is secret."""
+
+    variable: str
+    value: str
+    source: str
+    """`default`, `environment`, or the file's path."""
+
+
+def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """The effective settings. Raises `Failure` with one line that names what is wrong."""
+    file = settings_file(environment)
+    options: dict[str, Any] = {"_env_file": file}
+    try:
+        return Settings(**options)
+    except ValidationError as error:
+        raise Failure(f"wrong settings: {_complaints(error)}", WRONG_SETTINGS) from None
+
+
+def settings_file(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The file that fills in what the environment leaves open, if any."""
+    named = environment.get(FILE_VARIABLE)
+    if named:
+        if not Path(named).is_file():
+            raise Failure(f"{FILE_VARIABLE} names {named}, which is no file", WRONG_SETTINGS)
+        return Path(named)
+    if any(environment.get(variable) for variable in ADDRESS_VARIABLES):
+        return None
+    default = str(Settings.model_fields["data_dir"].default)
+    found = Path(environment.get("METERING_DATA_DIR") or default) / UP_FILE
+    return found if found.is_file() else None
+
+
+def effective(settings: Settings, environment: Mapping[str, str] = os.environ) -> list[Setting]:
+    """Every setting in the order of the contract, with where it came from."""
+    file = settings_file(environment)
+    in_file = _names_in(file) if file else set()
+    given = {name.upper() for name in environment}
+    found = []
+    for field in Settings.model_fields:
+        variable = variable_of(field)
+        source = "default"
+        if variable in given:
+            source = "environment"
+        elif variable in in_file:
+            source = str(file)
+        found.append(Setting(variable, _shown(getattr(settings, field)), source))
+    return found
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """A sentence for each METERING_ variable that nothing reads: most often a slip of the pen."""
+    known = {variable_of(field) for field in Settings.model_fields} | {FILE_VARIABLE}
+    complaints = []
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            complaints.append(f"{name} is set, but nothing reads it{hint}")
+    return complaints
+
+
+def variable_of(field: str) -> str:
+    return PREFIX + field.upper()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return MASK if value.get_secret_value() else ""
+    return "" if value is None else str(value)
+
+
+def _names_in(file: Path) -> set[str]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return {line.partition("=")[0].strip().upper() for line in lines if "=" in line}
+
+
+def _complaints(error: ValidationError) -> str:
+    return "; ".join(_complaint(dict(found)) for found in error.errors(include_url=False))
+
+
+def _complaint(found: dict[str, Any]) -> str:
+    message = str(found["msg"]).removeprefix("Value error, ")
+    if not found["loc"]:
+        return message
+    field = str(found["loc"][0])
+    is_secret = Settings.model_fields[field].annotation is SecretStr
+    given = "" if is_secret else f" (it is {found['input']!r})"
+    return f"{variable_of(field)}: {message}{given}"

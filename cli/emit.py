@@ -1,0 +1,235 @@
+"""`metering emit`: JSON lines to a topic, acknowledged or named.
+
+A line is sent as it stands, without being judged: that is the worker's business. Only what cannot
+be keyed (no JSON object, no organisation) is held back, and said so.
+"""
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Final
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from cli.errors import Failure, one_line
+from cli.kafka import connected, producer_settings
+from schemas.settings import Settings
+from schemas.topics import INPUTS, USAGE, all_topics
+
+IN_FLIGHT_MAX: Final = 5_000
+"""Lines sent and not acknowledged yet; reading waits beyond it."""
+CHUNK_BYTES: Final = 256 * 1024
+CHUNKS_WAITING_MAX: Final = 4
+LINE_BYTES_MAX: Final = 32 * 1024 * 1024
+NAMED_MAX: Final = 20
+"""So many failed lines are named one by one, the rest is counted."""
+PROGRESS_S: Final = 1.0
+NO_ANSWER_S: Final = 60.0
+"""Without any acknowledgement for so long, the rest counts as not acknowledged."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the lines; `failed` maps a line's number to why, in sending order."""
+
+    acknowledged: int = 0
+    failed: dict[int, str] = field(default_factory=dict)
+    started_s: float = field(default_factory=time.monotonic)
+
+    def summary(self, topic: str) -> str:
+        seconds = max(time.monotonic() - self.started_s, 1e-6)
+        text = f"{self.acknowledged:,} acknowledged in `{topic}`"
+        if self.acknowledged >= 1000:
+            text += f" in {seconds:.1f} s ({self.acknowledged / seconds:,.0f}/s)"
+        return text
+
+    def complaint(self) -> str:
+        """Empty when every line was acknowledged."""
+        if not self.failed:
+            return ""
+        named = [f"  line {number}: {why}" for number, why in list(self.failed.items())[:NAMED_MAX]]
+        if len(self.failed) > NAMED_MAX:
+            named.append(f"  … and {len(self.failed) - NAMED_MAX:,} more")
+        return f"{len(self.failed):,} not acknowledged:\n" + "\n".join(named)
+
+
+class _Named(msgspec.Struct):
+    """What of a line tells its organisation."""
+
+    organizationid: Any = None
+    organization_id: Any = None
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+
+
+def key_of(line: bytes, topic: str, fallback: str | None) -> bytes:
+    """The record's key: the organisation. Raises `ValueError` saying why there is none."""
+    try:
+        named = _decode_named(line)
+    except msgspec.DecodeError:
+        raise ValueError("not sent: no JSON object") from None
+    found = named.organizationid if topic == USAGE else named.organization_id
+    found = fallback if found is None else found
+    if not isinstance(found, str) or not found:
+        name = "organizationid" if topic == USAGE else "organization_id"
+        raise ValueError(f"not sent: no {name}, and no --organization given")
+    return found.encode()
+
+
+async def emit(
+    settings: Settings, stream: BinaryIO, topic: str = USAGE, organization: str | None = None
+) -> Outcome:
+    """Send every line of the stream; returns when each is acknowledged or known to have failed.
+
+    `topic` is unprefixed. Raises `Failure` when Kafka cannot be reached at all.
+    """
+    if topic not in INPUTS:
+        raise Failure(
+            f"`{topic}` is written by the worker alone; choose one of {', '.join(INPUTS)}"
+        )
+    outcome = Outcome()
+    options = producer_settings(settings)
+    options["max_request_size"] = all_topics()[topic].max_message_bytes
+    async with connected(AIOKafkaProducer(**options), settings) as producer:
+        sender = _Sender(producer, settings.topic(topic), topic, organization, outcome)
+        try:
+            async for number, line in _lines(stream):
+                await sender.send(number, line)
+            await sender.drain()
+        finally:
+            sender.give_up_on_rest()
+    return outcome
+
+
+class _Sender:
+    """Keeps at most `IN_FLIGHT_MAX` lines in flight and settles each in the outcome."""
+
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        topic_on_broker: str,
+        topic: str,
+        organization: str | None,
+        outcome: Outcome,
+    ) -> None:
+        self._producer = producer
+        self._topic_on_broker = topic_on_broker
+        self._topic = topic
+        self._organization = organization
+        self._outcome = outcome
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._room = asyncio.Event()
+        self._shown_s = time.monotonic()
+
+    async def send(self, number: int, line: bytes) -> None:
+        try:
+            key = key_of(line, self._topic, self._organization)
+        except ValueError as error:
+            self._outcome.failed[number] = str(error)
+            return
+        await self._until_fewer_than(IN_FLIGHT_MAX)
+        try:
+            # The producer itself waits when its buffers are full and the broker is silent.
+            sending = self._producer.send(self._topic_on_broker, line, key=key)
+            future = await asyncio.wait_for(sending, NO_ANSWER_S)
+        except (KafkaError, TimeoutError) as error:
+            self._outcome.failed[number] = one_line(error)
+            return
+        self._waiting[number] = future
+        future.add_done_callback(lambda done: self._settle(number, done))
+        self._show_progress()
+
+    async def drain(self) -> None:
+        await self._producer.flush() if not self._waiting else await self._until_fewer_than(1)
+
+    def give_up_on_rest(self) -> None:
+        for number in self._waiting:
+            self._outcome.failed[number] = "no acknowledgement"
+        self._waiting.clear()
+
+    async def _until_fewer_than(self, limit: int) -> None:
+        while len(self._waiting) >= limit:
+            self._room.clear()
+            acknowledged = self._outcome.acknowledged
+            try:
+                await asyncio.wait_for(self._room.wait(), NO_ANSWER_S)
+            except TimeoutError:
+                if self._outcome.acknowledged == acknowledged:
+                    raise Failure(
+                        f"Kafka has acknowledged nothing for {NO_ANSWER_S:.0f} s; of the lines "
+                        f"so far, {acknowledged:,} are acknowledged, {len(self._waiting):,} from "
+                        f"line {min(self._waiting)} on are not"
+                    ) from None
+            self._show_progress()
+
+    def _settle(self, number: int, done: "asyncio.Future[Any]") -> None:
+        if self._waiting.pop(number, None) is None:
+            return
+        if done.cancelled():
+            self._outcome.failed[number] = "no acknowledgement"
+        elif error := done.exception():
+            self._outcome.failed[number] = one_line(error)
+        else:
+            self._outcome.acknowledged += 1
+        self._room.set()
+
+    def _show_progress(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._shown_s >= PROGRESS_S and sys.stderr.isatty():
+            self._shown_s = now_s
+            sys.stderr.write(f"\r{self._outcome.summary(self._topic)} … ")
+            sys.stderr.flush()
+
+
+async def _lines(stream: BinaryIO) -> Any:
+    """Numbered, non-blank lines as they arrive; a pipe's are not held back until it closes."""
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[bytes | None] = asyncio.Queue(CHUNKS_WAITING_MAX)
+
+    def read() -> None:
+        read_some = getattr(stream, "read1", stream.read)
+        for chunk in iter(lambda: read_some(CHUNK_BYTES), b""):
+            asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
+        asyncio.run_coroutine_threadsafe(chunks.put(None), loop).result()
+
+    # A daemon: when sending fails, nobody waits for the other end of a pipe to say something.
+    threading.Thread(target=read, name="emit-reader", daemon=True).start()
+    cutter = _Cutter()
+    while (chunk := await chunks.get()) is not None:
+        for numbered in cutter.lines(chunk):
+            yield numbered
+    for numbered in cutter.lines(b"\n"):
+        yield numbered
+
+
+class _Cutter:
+    """Cuts chunks into numbered lines; remembers the unfinished one."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._rest: list[bytes] = []
+        self._rest_bytes = 0
+
+    def lines(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
+        *complete, rest = chunk.split(b"\n")
+        if complete:
+            complete[0] = b"".join([*self._rest, complete[0]])
+            self._rest, self._rest_bytes = [], 0
+        self._rest.append(rest)
+        self._rest_bytes += len(rest)
+        if self._rest_bytes > LINE_BYTES_MAX:
+            raise Failure(f"line {self._number + 1} is longer than {LINE_BYTES_MAX:,} bytes")
+        return self._numbered(complete)
+
+    def _numbered(self, complete: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+        for line in complete:
+            self._number += 1
+            stripped = line.strip()
+            if stripped:
+                yield self._number, stripped

@@ -1,0 +1,79 @@
+"""Kafka clients for commands: short-lived, with failures as one line."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+
+from cli.errors import WRONG_SETTINGS, Failure, one_line
+from schemas.settings import Settings
+from streams.kafka import client_options
+
+CONNECT_S: Final = 10.0
+STOP_S: Final = 10.0
+REQUEST_MS: Final = 30_000
+
+Client = TypeVar("Client", bound=Any)
+
+
+def client_settings(settings: Settings) -> dict[str, Any]:
+    try:
+        options = client_options(settings)
+    except OSError as error:
+        raise Failure(
+            f"METERING_KAFKA_SECURITY_CA_FILE cannot be used: {one_line(error)}", WRONG_SETTINGS
+        ) from None
+    return {**options, "client_id": f"{settings.app_id}-cli"}
+
+
+def producer_settings(settings: Settings) -> dict[str, Any]:
+    """An idempotent producer that waits for all replicas."""
+    compression = None if settings.compression == "none" else settings.compression
+    return {
+        **client_settings(settings),
+        "enable_idempotence": True,
+        "acks": "all",
+        "compression_type": compression,
+        "linger_ms": 5,
+        "max_batch_size": 128 * 1024,
+        "request_timeout_ms": REQUEST_MS,
+    }
+
+
+def reader(settings: Settings) -> AIOKafkaConsumer:
+    """Reads what is committed, for itself: no group, no offsets kept."""
+    return AIOKafkaConsumer(
+        **client_settings(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        fetch_max_wait_ms=50,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+    )
+
+
+@asynccontextmanager
+async def connected(client: Client, settings: Settings) -> AsyncIterator[Client]:
+    """The client, started; stopped at the end. Raises `Failure` when Kafka does not answer."""
+    started = False
+    try:
+        try:
+            await asyncio.wait_for(client.start(), CONNECT_S)
+            started = True
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise Failure(
+                f"Kafka does not answer at {settings.kafka_bootstrap} ({one_line(error)}): "
+                "start it (`metering up`), or set METERING_KAFKA_BOOTSTRAP"
+            ) from None
+        yield client
+    finally:
+        try:
+            await asyncio.wait_for(client.stop(), STOP_S)
+        except (KafkaError, OSError, TimeoutError):
+            # What it was about to say is lost only where it never connected or was given up on.
+            if started:
+                raise Failure("Kafka went away before everything was sent") from None

@@ -1,0 +1,230 @@
+"""`metering up`: everything on embedded defaults, in one process tree.
+
+Lives here: the data directory, the parts, their supervisor, the demo. What runs is the production
+code with METERING_ variables, on real Kafka and the ClickHouse engine of `deploy.embedded`.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from cli.configuration import FILE_VARIABLE, PREFIX, UP_FILE
+from cli.errors import Failure
+from cli.up.data_dir import DataDirectory
+from cli.up.parts import ROOT, Command, last_words
+from cli.up.supervisor import StopRequested, Supervisor, stopping_on_signals
+from deploy.embedded.child import EngineError
+from deploy.embedded.clickhouse import EmbeddedClickHouse
+from deploy.embedded.kafka import EmbeddedKafka
+
+SETUP_TIMEOUT_S: Final = 120.0
+REPORT_TIMEOUT_S: Final = 60.0
+
+
+def run(
+    data_dir: Path | None,
+    *,
+    demo: bool = False,
+    kafka_port: int | None = None,
+    clickhouse_port: int | None = None,
+) -> None:
+    """Run until SIGINT or SIGTERM. Raises `Failure` when something cannot be started."""
+    directory = DataDirectory(data_dir or Path(os.environ.get("METERING_DATA_DIR") or ".metering"))
+    directory.lock()
+    ports, changes = directory.ports({"kafka": kafka_port, "clickhouse": clickhouse_port})
+    for change in changes:
+        _say(change)
+    supervisor = Supervisor(_say)
+    try:
+        with stopping_on_signals():
+            try:
+                _Up(directory, ports, supervisor, demo=demo).run()
+            except StopRequested:
+                _say("stopping")
+            except EngineError as error:
+                raise Failure(str(error)) from None
+            finally:
+                supervisor.stop()
+    except StopRequested:
+        # It came while the last line above was being written; all is stopped.
+        supervisor.stop()
+    _say(f"stopped; the data is in {directory.path}")
+
+
+class _Up:
+    """One run: start everything in order, say where it is, keep it running."""
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        ports: Mapping[str, int],
+        supervisor: Supervisor,
+        *,
+        demo: bool,
+    ) -> None:
+        self._directory = directory
+        self._ports = ports
+        self._supervisor = supervisor
+        self._demo = demo
+        self._kafka = EmbeddedKafka(directory.path, port=ports["kafka"])
+        self._clickhouse = EmbeddedClickHouse(directory.path, port=ports["clickhouse"])
+        self._environment = self._make_environment()
+
+    def run(self) -> None:
+        started_s = time.monotonic()
+        self._engines()
+        settings_file = self._directory.write_settings(self._environment)
+        self._set_up(settings_file)
+        self._processes()
+        _say(f"up after {time.monotonic() - started_s:.0f} s\n{self._where()}")
+        if self._demo:
+            self._start_command("demo-traffic", "demo usage", None)
+            self._first_report()
+        self._supervisor.watch()
+
+    def _make_environment(self) -> dict[str, str]:
+        """What all parts are told: where things are here, and how the caller tuned the rest."""
+        given = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(PREFIX) and name != FILE_VARIABLE
+        }
+        writer, reader = self._clickhouse.writer, self._clickhouse.reader
+        return given | {
+            "METERING_DATA_DIR": str(self._directory.path),
+            "METERING_KAFKA_BOOTSTRAP": self._kafka.bootstrap,
+            "METERING_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "METERING_KAFKA_REPLICATION": "1",
+            "METERING_CLICKHOUSE_URL": self._clickhouse.url,
+            "METERING_CLICKHOUSE_USER": writer.name,
+            "METERING_CLICKHOUSE_PASSWORD": writer.password,
+            "METERING_CLICKHOUSE_FINANCE_USER": reader.name,
+            "METERING_CLICKHOUSE_FINANCE_PASSWORD": reader.password,
+            "METERING_METRICS_PORT": str(self._ports["worker_metrics"]),
+            "METERING_SINK_METRICS_PORT": str(self._ports["sink_metrics"]),
+            "METERING_ALIAS_SECRET": self._directory.alias_secret(),
+        }
+
+    def _engines(self) -> None:
+        _say(f"starting Kafka and ClickHouse in {self._directory.path}")
+        kafka, clickhouse = self._kafka, self._clickhouse
+        self._supervisor.start("Kafka", kafka, lambda: last_words(kafka.log_file))
+        self._supervisor.start(
+            "ClickHouse",
+            clickhouse,
+            lambda: last_words(clickhouse.directory / "clickhouse.out"),
+        )
+
+    def _set_up(self, settings_file: Path) -> None:
+        """Topics and tables, by the commands that production uses."""
+        _say("creating topics and tables")
+        for arguments in (("topics", "create"), ("migrate",)):
+            outcome = _command(arguments, settings_file, SETUP_TIMEOUT_S)
+            if outcome.returncode != 0:
+                complaint = outcome.stderr.strip().removeprefix("metering: ")
+                raise Failure(f"`metering {' '.join(arguments)}` failed: {complaint}")
+
+    def _processes(self) -> None:
+        _say("starting worker and sink")
+        self._start_command("worker", "worker", self._ports["worker_metrics"])
+        self._start_command("sink", "sink", self._ports["sink_metrics"])
+        if hasattr(import_module("api"), "run"):
+            self._start_command("api", "API", None)
+
+    def _start_command(self, command: str, name: str, health_port: int | None) -> None:
+        part = Command((command,), self._directory, self._environment, health_port=health_port)
+        self._supervisor.start(name, part, lambda: last_words(part.log_file))
+
+    def _first_report(self) -> None:
+        """Shown once the past usage can be queried; a slow machine is told where to look."""
+        from cli.up.demo import COMPANIES, PAST_SOURCE
+        from cli.up.first_report import wait_for_usage
+
+        _say("demo: a week of usage of two organisations, then a live trickle")
+        organization_id = COMPANIES[0].organization_id
+        reader = self._clickhouse.reader
+        is_there = wait_for_usage(
+            self._clickhouse.url,
+            reader.name,
+            reader.password,
+            organization_id,
+            PAST_SOURCE,
+            self._supervisor.watch,
+        )
+        arguments = _report_arguments(organization_id)
+        if not is_there:
+            _say(f"there is no usage yet; ask again with ./metering {' '.join(arguments)}")
+            return
+        outcome = _command(arguments, self._directory.path / UP_FILE, REPORT_TIMEOUT_S)
+        _say(f"\n$ ./metering {' '.join(arguments)}\n{outcome.stdout or outcome.stderr}")
+
+    def _where(self) -> str:
+        ports, path = self._ports, self._directory.path
+        local = "http://127.0.0.1"
+        is_default = path == Path(".metering").resolve()
+        rows = [
+            ("data, logs", f"{path} ({path / 'logs'})"),
+            ("Kafka", f"{self._kafka.bootstrap}  pid {self._kafka.pid}"),
+            ("ClickHouse", f"{self._clickhouse.url}  pid {self._clickhouse.pid}"),
+            ("worker", f"{local}:{ports['worker_metrics']}/metrics, /health/ready, /health/live"),
+            ("sink", f"{local}:{ports['sink_metrics']}/metrics, /health/ready, /health/live"),
+        ]
+        lines = [f"  {name:<11} {where}" for name, where in rows]
+        lines += ["", "  In another terminal (./metering finds this by itself):"]
+        if not is_default:
+            lines.append(f"    export METERING_DATA_DIR={path}")
+        lines += [
+            "    ./metering doctor",
+            f"    ./metering {' '.join(_report_arguments('org_acme'))}",
+            "  and as the read-only finance user, with any ClickHouse client:",
+            f"    . {path / 'up.env'}",
+            '    curl -u "$METERING_CLICKHOUSE_FINANCE_USER"'
+            ':"$METERING_CLICKHOUSE_FINANCE_PASSWORD" \\',
+            '      "$METERING_CLICKHOUSE_URL" --data "SELECT * FROM metering.spend LIMIT 3"',
+            "",
+            "  Ctrl-C stops everything; the next `metering up` continues with the data.",
+        ]
+        return "\n".join(lines)
+
+
+def _report_arguments(organization_id: str) -> tuple[str, ...]:
+    period = f"{datetime.now(UTC):%Y-%m}"
+    return (
+        "report", "spend", "--organization", organization_id, "--period", period, "--by", "group",
+    )  # fmt: skip
+
+
+def _command(
+    arguments: tuple[str, ...], settings_file: Path, timeout_s: float
+) -> "subprocess.CompletedProcess[str]":
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environment = {**inherited, FILE_VARIABLE: str(settings_file), "PYTHONPATH": str(ROOT)}
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failure(
+            f"`metering {' '.join(arguments)}` took longer than {timeout_s:.0f} s"
+        ) from None
+
+
+def _say(message: str) -> None:
+    try:
+        sys.stdout.write(f"{message}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read along has gone; what runs here keeps running until it is told to stop.
+        pass

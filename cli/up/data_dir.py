@@ -1,0 +1,122 @@
+"""The data directory of `up`: whose it is now, its ports, its secrets, and where others find it.
+
+Rules: one `up` at a time (a lock that ends with the process, `kill -9` included); ports and secrets
+are chosen at first use and kept; what holds secrets is readable by its owner alone.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Final
+
+from cli.configuration import UP_FILE
+from cli.errors import Failure
+from deploy.embedded.ports import free_port, is_free
+
+PORTS: Final = ("kafka", "clickhouse", "worker_metrics", "sink_metrics", "api")
+ALIAS_SECRET_BYTES: Final = 32
+
+
+class DataDirectory:
+    """Made on first use. `lock` first; the rest assumes that it is ours."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self._lock: IO[str] | None = None
+
+    def lock(self) -> None:
+        """Make it ours until this process ends. Raises `Failure` naming who has it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "up.lock").open("a+")
+        except OSError as error:
+            raise Failure(f"{self.path} cannot be used: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            lock.close()
+            raise Failure(
+                f"`metering up` is running on {self.path} already (pid {holder}): stop it, or "
+                "choose another --data-dir"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        self._lock = lock
+
+    def ports(self, given: Mapping[str, int | None]) -> tuple[dict[str, int], list[str]]:
+        """A port for each of `PORTS`, and a sentence for each kept one that had to change.
+
+        Raises `Failure` when a given one is taken.
+        """
+        kept = self._read("ports.json")
+        chosen: dict[str, int] = {}
+        changes = []
+        for name in PORTS:
+            wanted = given.get(name)
+            if wanted is not None:
+                if not is_free(wanted):
+                    raise Failure(f"port {wanted} ({name}) is taken: choose another")
+                chosen[name] = wanted
+                continue
+            last = kept.get(name)
+            if isinstance(last, int) and last not in chosen.values() and is_free(last):
+                chosen[name] = last
+                continue
+            chosen[name] = _another_port(set(chosen.values()))
+            if last is not None:
+                changes.append(f"port {last} ({name}) is taken now; using {chosen[name]}")
+        self._write("ports.json", json.dumps(chosen, indent=2) + "\n")
+        return chosen, changes
+
+    def alias_secret(self) -> str:
+        """Made once: aliases that were hashed with it must resolve for ever."""
+        kept = self._read("secrets.json")
+        if "alias_secret" not in kept:
+            kept["alias_secret"] = secrets.token_urlsafe(ALIAS_SECRET_BYTES)
+            self._write("secrets.json", json.dumps(kept, indent=2) + "\n")
+        return str(kept["alias_secret"])
+
+    def write_settings(self, environment: Mapping[str, str]) -> Path:
+        """For other commands (`cli.configuration`), and for `.` in a shell."""
+        lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(environment.items())]
+        return self._write(UP_FILE, "\n".join(lines) + "\n")
+
+    def log(self, name: str) -> Path:
+        """Where a part's output goes; that of its former run is kept beside it."""
+        current = self.path / "logs" / f"{name}.log"
+        if current.exists():
+            current.replace(current.with_suffix(".log.1"))
+        return current
+
+    def _read(self, name: str) -> dict[str, object]:
+        try:
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise Failure(f"{self.path / name} is damaged ({error}): mend or remove it") from None
+        return dict(found)
+
+    def _write(self, name: str, text: str) -> Path:
+        """Whole or not at all, and never readable by others, not even for a moment."""
+        path, fresh = self.path / name, self.path / f"{name}.new"
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        return path
+
+
+def _another_port(taken: set[int]) -> int:
+    while (port := free_port()) in taken:
+        pass
+    return port

@@ -1,0 +1,109 @@
+"""The parts that `up` runs, each startable and stoppable again: engines and our own processes."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Final, Protocol
+
+from cli.up.data_dir import DataDirectory
+from deploy.embedded.child import ChildProcess
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+READY_S: Final = 120.0
+"""A worker that rebuilds a lost disk from the changelogs is not ready at once."""
+STOP_S: Final = 20.0
+PROBE_S: Final = 1.0
+LAST_LINES: Final = 3
+TAIL_BYTES: Final = 4_000
+
+
+class Part(Protocol):
+    """One process. `start` returns once it is ready, and raises `EngineError` otherwise."""
+
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def is_running(self) -> bool: ...
+    @property
+    def exit_code(self) -> int | None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Command:
+    """A `metering` command as a part; ready when `health_url`'s port says so (at once without)."""
+
+    def __init__(
+        self,
+        arguments: tuple[str, ...],
+        data_dir: DataDirectory,
+        environment: Mapping[str, str],
+        *,
+        health_port: int | None = None,
+    ) -> None:
+        self._arguments = arguments
+        self._data_dir = data_dir
+        self._environment = environment
+        self._health_port = health_port
+        self._child = self._new_child()
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._child.is_running
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._child.exit_code
+
+    @property
+    def log_file(self) -> Path:
+        return self._child.output
+
+    def start(self) -> None:
+        self._child = self._new_child()
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("METERING_")
+        }
+        environment = {**inherited, **self._environment, "PYTHONPATH": str(ROOT)}
+        self._child.start([sys.executable, "-m", "cli", *self._arguments], environment)
+        if self._health_port is not None:
+            port = self._health_port
+            self._child.wait_until(lambda: is_healthy(port, "/health/ready"), READY_S)
+
+    def stop(self) -> None:
+        self._child.stop(STOP_S)
+
+    def _new_child(self) -> ChildProcess:
+        name = self._arguments[0]
+        return ChildProcess(name, self._data_dir.log(name), die_with_parent=True)
+
+
+def is_healthy(port: int, path: str) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=PROBE_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def last_words(log_file: Path) -> str:
+    """The last lines that a part wrote, on one line; empty where it wrote nothing."""
+    try:
+        tail = log_file.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    return " | ".join(lines[-LAST_LINES:])
+
+
+Say = Callable[[str], None]
