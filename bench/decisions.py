@@ -15,8 +15,9 @@ from schemas import codec, records, topics
 from streams.decisions.events import Limits
 from streams.decisions.facts import FactInput, decide_fact
 from streams.decisions.intake import Intake
+from streams.decisions.known import UsageContext
 from streams.decisions.state import MemoryState, apply_changes
-from streams.decisions.usage import UsageContext, apply_rated, decide_usage
+from streams.decisions.usage import apply_rated, decide_usage
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 GRANT_MICRO = 10**12

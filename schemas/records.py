@@ -173,7 +173,7 @@ class CreditRecord(Struct, frozen=True, forbid_unknown_fields=True):
 # ---- outputs
 
 
-class Allocation(Struct, frozen=True):
+class Allocation(Struct, frozen=True, gc=False):
     """What one grant paid of an event."""
 
     pool: PoolKind

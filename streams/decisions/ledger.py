@@ -11,8 +11,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from schemas.records import INT64_MAX, Grant, Pool, PoolKind, Posting
-from streams.decisions.waterfall import burn_order, take_from_grant, takings
+from schemas.records import INT64_MAX, Allocation, Grant, Pool, PoolKind, Posting
+from streams.decisions.waterfall import burn_order, draw, take_from_grant
 
 
 class Cause(Struct, frozen=True):
@@ -121,12 +121,12 @@ def take_back(
 
 def take_out(pool: Pool, amount_micro: int, cause: Cause, name: PoolName) -> list[Posting]:
     """A negative adjustment: from the grants eligible at its time, in burn order, then debt."""
-    taken = list(takings(pool, amount_micro, cause.effective_at))
-    for grant_id, part_micro in taken:
-        take_from_grant(pool, grant_id, part_micro)
-    owed_micro = amount_micro - sum(part for _, part in taken)
+    taken: list[Allocation] = []
+    owed_micro = amount_micro - draw(pool, name.kind, amount_micro, cause.effective_at, taken)
+    for part in taken:
+        take_from_grant(pool, part.grant_id, part.amount_micro)
     _owe(pool, owed_micro)
-    legs: list[Leg] = [("available", grant_id, -part) for grant_id, part in taken]
+    legs: list[Leg] = [("available", part.grant_id, -part.amount_micro) for part in taken]
     legs += [("debt", "", -owed_micro), ("adjusted", "", amount_micro)]
     return entry(cause, f"adjust:{cause.version}", "adjustment", name, legs, pool.balance_micro)
 
