@@ -1,0 +1,197 @@
+"""`metering report spend`: what an organisation's usage cost in a period, exactly.
+
+Amounts are printed as exact decimals; the totals are the sums of the rows above them.
+"""
+
+import csv
+import io
+import json
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import typer
+
+from cli.configuration import load_settings
+from cli.errors import WRONG_SETTINGS, Failure
+from warehouse.amounts import micro_text, pico_text
+from warehouse.connection import connect
+from warehouse.periods import PeriodError
+from warehouse.reports import Amounts, SpendReport, spend_report
+
+app = typer.Typer(
+    help="Reports from ClickHouse.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+NOBODY: Final = {"member": "(no member)", "website": "(no website)"}
+FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+class By(StrEnum):
+    GROUP = "group"
+    MEMBER = "member"
+    WEBSITE = "website"
+    METER = "meter"
+    DAY = "day"
+
+
+class AsOf(StrEnum):
+    STAMPED = "stamped"
+    KNOWN_NOW = "known-now"
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+@app.callback()
+def _reports() -> None:
+    """Reports from ClickHouse."""
+
+
+@app.command()
+def spend(
+    organization: Annotated[str, typer.Option(help="organization_id")],
+    period: Annotated[
+        str, typer.Option(help="A billing month (2026-11) or days (2026-11-01..2026-11-15).")
+    ],
+    by: Annotated[By, typer.Option()] = By.GROUP,
+    as_: Annotated[
+        AsOf,
+        typer.Option("--as", help="Groups as stamped, or by all membership facts known now."),
+    ] = AsOf.STAMPED,
+    format_: Annotated[Format, typer.Option("--format")] = Format.TABLE,
+) -> None:
+    """Spend of an organisation in a period, funded or not."""
+    client = connect(load_settings())
+    try:
+        report = spend_report(client, organization, period, by.value, as_.value)
+    except PeriodError as error:
+        raise Failure(str(error), WRONG_SETTINGS) from None
+    finally:
+        client.close()
+    if not report.rows and not report.organization.is_known:
+        raise Failure(f"organisation {organization!r} is unknown: no fact, name or usage of it")
+    typer.echo(render(report, format_.value), nl=False)
+
+
+def render(report: SpendReport, format_: str) -> str:
+    """The report as text that ends with a newline."""
+    match format_:
+        case "json":
+            return json.dumps(_as_json(report), indent=2, ensure_ascii=False) + "\n"
+        case "csv":
+            return _as_csv(report)
+        case _:
+            return _as_table(report)
+
+
+def _as_json(report: SpendReport) -> dict[str, Any]:
+    return {
+        "organization_id": report.organization.organization_id,
+        "organization_name": report.organization.name,
+        "start": report.period.start.isoformat(),
+        "end": report.period.end.isoformat(),
+        "time_zone": report.period.time_zone,
+        "by": report.by,
+        "as": report.as_of,
+        "rows": [
+            {"id": row.id, "name": row.name, **_fields(report, row.amounts)} for row in report.rows
+        ],
+        "total": _fields(report, report.total),
+    }
+
+
+def _fields(report: SpendReport, amounts: Amounts) -> dict[str, Any]:
+    quantity = {"quantity": micro_text(amounts.quantity_micro)} if report.by == "meter" else {}
+    return {
+        "events": amounts.events,
+        **quantity,
+        "spend_credits": micro_text(amounts.cost_micro),
+        "website_credits": micro_text(amounts.website_debit_micro),
+        "group_credits": micro_text(amounts.group_debit_micro),
+        "overage_credits": micro_text(amounts.overage_micro),
+        "money": {name: pico_text(pico) for name, pico in sorted(amounts.money_pico.items())},
+    }
+
+
+def _as_csv(report: SpendReport) -> str:
+    """Rows only: a total among them would be added up with them. One money column a currency."""
+    currencies = sorted(report.total.money_pico)
+    header = ["id", "name", *_fields(report, report.total)][:-1]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*header, *(f"money_{currency}" for currency in currencies)])
+    for row in report.rows:
+        fields = _fields(report, row.amounts)
+        money = fields.pop("money")
+        writer.writerow(
+            [
+                _unformulaic(row.id),
+                _unformulaic(row.name),
+                *fields.values(),
+                *(money.get(currency, "0.00") for currency in currencies),
+            ]
+        )
+    return out.getvalue()
+
+
+def _unformulaic(text: str) -> str:
+    """A name that a spreadsheet would run as a formula is made text by a leading apostrophe."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def _as_table(report: SpendReport) -> str:
+    organization = report.organization
+    title = organization.name or organization.organization_id
+    lines = [
+        f"Spend of {title} by {report.by}, {report.as_of.replace('-', ' ')}",
+        f"{report.period.start.isoformat()} up to {report.period.end.isoformat()}"
+        f" (time zone {report.period.time_zone}); amounts in credits",
+        "",
+    ]
+    if not report.rows:
+        return "\n".join([*lines, "No usage in this period.", ""])
+    quantity = ["Quantity"] if report.by == "meter" else []
+    header = [
+        report.by.capitalize(), "Events", *quantity,
+        "Spend", "Website-funded", "Group-funded", "Overage", "Money",
+    ]  # fmt: skip
+    body = [[_label(report, row.id, row.name), *_cells(report, row.amounts)] for row in report.rows]
+    total = ["Total", *_cells(report, report.total)]
+    return "\n".join([*lines, *aligned([header, *body, total]), ""])
+
+
+def _label(report: SpendReport, row_id: str, name: str) -> str:
+    if not row_id:
+        return NOBODY.get(report.by, "(none)")
+    return f"{name} ({row_id})" if name and name != row_id else row_id
+
+
+def _cells(report: SpendReport, amounts: Amounts) -> list[str]:
+    fields = _fields(report, amounts)
+    money = fields.pop("money")
+    return [
+        *(str(value) for value in fields.values()),
+        " + ".join(f"{amount} {currency}" for currency, amount in money.items()) or "0.00",
+    ]
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Columns under each other: the first to the left, all others to the right; rules around the
+    body of a table whose last row is its total."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
