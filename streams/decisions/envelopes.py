@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from msgspec import MsgspecError, Raw, ValidationError, json
+from msgspec import Raw, ValidationError, json
 
 from schemas.reasons import Reason
 from schemas.records import DIMENSIONS_LIMIT, ID_LIMIT_CHARACTERS
@@ -50,6 +50,8 @@ def parse_thoroughly(
             Reason.TOO_LARGE,
             f"The value has {len(value)} bytes; at most {USAGE_VALUE_LIMIT_BYTES} are accepted.",
         )
+    if not is_utf8(value):
+        return Rejected(Reason.NOT_JSON, f"The value is not UTF-8: {shown(value)}.")
     known_headers = {name.lower(): text for name, text in headers if text is not None}
     attributes = _read_attributes(value, known_headers)
     if isinstance(attributes, Rejected):
@@ -70,6 +72,15 @@ def key_text(key: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     return None if "\0" in text else text
+
+
+def is_utf8(value: bytes) -> bool:
+    """Whether the bytes can be text at all: also those that no field of ours reads."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _read_attributes(value: bytes, headers: dict[str, bytes]) -> _Attributes | Rejected:
@@ -111,7 +122,7 @@ def _read_members(raw: bytes, name: str) -> dict[str, Raw] | Rejected:
         return Rejected(Reason.INVALID_EVENT, f"{name} is nested too deeply.")
     except ValidationError:
         return Rejected(Reason.INVALID_EVENT, f"{name} is not a JSON object: {shown(raw)}.")
-    except (MsgspecError, ValueError) as error:
+    except ValueError as error:
         return Rejected(Reason.NOT_JSON, f"{name} is not JSON: {error}.")
 
 
@@ -124,10 +135,10 @@ def _read_any(raw: Raw) -> Any:
         return _decode_any(text)
     except RecursionError:
         return Rejected(Reason.INVALID_EVENT, f"A value is nested too deeply: {shown(text)}.")
-    except (MsgspecError, UnicodeDecodeError) as error:
+    except ValidationError as error:
+        return Rejected(Reason.INVALID_EVENT, f"A value is {shown(text)}: {error}.")
+    except ValueError as error:
         return Rejected(Reason.NOT_JSON, f"The value is not JSON: {error}.")
-    except ValueError:
-        return Rejected(Reason.INVALID_EVENT, f"A number is too long: {shown(text)}.")
 
 
 def _read_event(
@@ -225,7 +236,7 @@ def _read_dimension(name: str, value: Any, refuse: _Refuse) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value)
+        value = str(value)
     if not isinstance(value, str):
         refuse(
             Reason.INVALID_EVENT,

@@ -9,7 +9,7 @@ not hold up the rest.
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from msgspec import MsgspecError, Struct, field, structs
+from msgspec import Struct, field, structs
 from xxhash import xxh3_128_hexdigest
 
 from schemas.codec import decode_credit, decode_membership, encode
@@ -108,7 +108,7 @@ def _read(given: FactInput) -> FactRecord | Rejected:
         record = _in_utc(record)
     except RecursionError:
         return Rejected(Reason.INVALID_FACT, "The value is nested too deeply.")
-    except (MsgspecError, ValueError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         return Rejected(Reason.INVALID_FACT, f"The value is no {given.topic} record: {error}.")
     organization_id = record.organization_id
     if not 1 <= len(organization_id) <= ID_LIMIT_CHARACTERS or "\0" in organization_id:

@@ -8,13 +8,13 @@ what both ways accept they read alike (a property that the tests check).
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta, MsgspecError, Struct, json
+from msgspec import Meta, Struct, json
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from schemas.records import DIMENSIONS_LIMIT, ID_LIMIT_CHARACTERS, INT64_MAX, MICRO
 from schemas.topics import USAGE_VALUE_LIMIT_BYTES
 from streams.decisions.digests import encode_content, identity_prefix
-from streams.decisions.envelopes import key_text, parse_thoroughly
+from streams.decisions.envelopes import is_utf8, key_text, parse_thoroughly
 from streams.decisions.events import EPOCH, Headers, Limits, UsageEvent
 from streams.decisions.outcomes import Rejected
 from streams.decisions.quantities import quantity_from_text
@@ -66,7 +66,7 @@ class Intake:
             return parse_thoroughly(value, key, headers, appended_at, self._limits)
         try:
             sent = _decode_common(value)
-        except (MsgspecError, ValueError, RecursionError):
+        except (ValueError, RecursionError):
             return parse_thoroughly(value, key, headers, appended_at, self._limits)
         if appended_at is not self._appended_at:
             self._open_window(appended_at)
@@ -80,6 +80,7 @@ class Intake:
             or (sent.organizationid != organization_id and sent.organizationid is not None)
             or not organization_id
             or (b"\\" in value and b"\\u0000" in value)
+            or not (value.isascii() or is_utf8(value))
         ):
             return parse_thoroughly(value, key, headers, appended_at, self._limits)
         data = sent.data
