@@ -15,6 +15,7 @@ from schemas import headers, topics
 from schemas.codec import alias_hash, decode_state, decode_state_key, encode
 from schemas.codec import reusing_encoder as row_encoder
 from schemas.reasons import Reason
+from schemas.records import RatedEvent
 from schemas.settings import Settings
 from streams.dead_letters import dead_letter
 from streams.decisions.dedupe import Verdict, judge
@@ -57,6 +58,31 @@ class InternalErrors:
         return f"The decision failed with {type(error).__name__}; this is a bug of the pipeline."
 
 
+class Charged:
+    """Sums over a batch for the metrics."""
+
+    __slots__ = ("events", "group_micro", "overage_micro", "unknown_members", "website_micro")
+
+    def __init__(self) -> None:
+        self.events = self.unknown_members = 0
+        self.website_micro = self.group_micro = self.overage_micro = 0
+
+    def add(self, rated: RatedEvent) -> None:
+        self.events += 1
+        self.website_micro += rated.website_debit_micro
+        self.group_micro += rated.group_debit_micro
+        self.overage_micro += rated.overage_micro
+        if rated.resolved_by == "unknown":
+            self.unknown_members += 1
+
+    def publish(self, transaction: Transaction) -> None:
+        transaction.count("rated", self.events)
+        transaction.count("unknown_members", self.unknown_members)
+        transaction.count("debited:website", self.website_micro)
+        transaction.count("debited:group", self.group_micro)
+        transaction.count("overage", self.overage_micro)
+
+
 class UsageStep:
     """Decides a batch of usage records."""
 
@@ -74,22 +100,24 @@ class UsageStep:
         parsed = self._parse(records, transaction)
         previous = transaction.seen_before([event.identity for _, event in parsed])
         context = self._context(transaction)
-        totals = [0, 0, 0]
+        seen = transaction.seen
+        charged = Charged()
         for (record, event), seen_content in zip(parsed, previous, strict=True):
             try:
-                self._decide(record, event, seen_content, transaction, context, totals)
+                if seen_content or event.identity in seen:
+                    self._judge(record, event, seen_content, transaction)
+                else:
+                    self._charge(record, event, transaction, context, charged)
             except Exception as error:  # noqa: BLE001 - one event's bug must not stop the others
                 detail = self._errors.note(transaction.now, error)
                 self._refuse(transaction, record, Reason.INTERNAL_ERROR, detail)
-        website, group, overage = totals
-        transaction.count("debited:website", website)
-        transaction.count("debited:group", group)
-        transaction.count("overage", overage)
+        charged.publish(transaction)
 
     def _parse(
         self, records: Sequence[Any], transaction: Transaction
     ) -> list[tuple[Any, UsageEvent]]:
         parse = self._intake.parse
+        here, partition_of = transaction.partition, self._partition_of
         parsed = []
         timestamp_ms, appended_at = -1, transaction.now
         for record in records:
@@ -104,44 +132,43 @@ class UsageStep:
                 continue
             if isinstance(event, Rejected):
                 self._refuse(transaction, record, event.reason, event.detail)
-            elif self._is_here(record, event, transaction):
+            elif partition_of.get(event.organization_id) == here or self._is_here(
+                record, event, transaction
+            ):
                 parsed.append((record, event))
         return parsed
 
-    def _decide(
+    def _judge(
+        self, record: Any, event: UsageEvent, seen_content: int, transaction: Transaction
+    ) -> None:
+        seen_content = seen_content or transaction.seen[event.identity]
+        if judge(seen_content, event.content) is Verdict.DUPLICATE:
+            transaction.count("duplicates")
+            return
+        detail = (
+            f"An event with id {event.event_id!r} of source {event.source!r} was already charged "
+            "with other content; it is charged as it was first."
+        )
+        self._refuse(transaction, record, Reason.CONFLICT, detail)
+
+    def _charge(
         self,
         record: Any,
         event: UsageEvent,
-        seen_content: int,
         transaction: Transaction,
         context: UsageContext,
-        totals: list[int],
+        charged: "Charged",
     ) -> None:
-        seen_content = seen_content or transaction.seen.get(event.identity, 0)
-        if seen_content:
-            if judge(seen_content, event.content) is Verdict.DUPLICATE:
-                transaction.count("duplicates")
-            else:
-                detail = (
-                    f"An event with id {event.event_id!r} of source {event.source!r} was already "
-                    "charged with other content; it is charged as it was first."
-                )
-                self._refuse(transaction, record, Reason.CONFLICT, detail)
-            return
         rated = decide_usage(event, record.offset, transaction.state, context)
         if isinstance(rated, Rejected):
             self._refuse(transaction, record, rated.reason, rated.detail)
             return
         value = self._encode(rated)
         apply_rated(rated, transaction.state)
-        transaction.emit(topics.USAGE_RATED, event.organization_id.encode(), value)
+        key = record.key or event.organization_id.encode()
+        transaction.emit(topics.USAGE_RATED, key, value)
         transaction.seen[event.identity] = event.content
-        transaction.count("rated")
-        if rated.resolved_by == "unknown":
-            transaction.count("unknown_members")
-        totals[0] += rated.website_debit_micro
-        totals[1] += rated.group_debit_micro
-        totals[2] += rated.overage_micro
+        charged.add(rated)
 
     def _is_here(self, record: Any, event: UsageEvent, transaction: Transaction) -> bool:
         """Whether the event is in its organisation's partition; sends it on if it is not."""
@@ -205,7 +232,12 @@ class FactStep:
 
     def _decide(self, record: Any, transaction: Transaction) -> None:
         given = FactInput(
-            self._topic, record.partition, record.offset, record.key, record.value, transaction.now
+            self._topic,
+            transaction.partition,
+            record.offset,
+            record.key,
+            record.value,
+            transaction.now,
         )
         outcome = decide_fact(given, transaction.state)
         apply_changes(transaction.state, outcome.changes)

@@ -19,7 +19,7 @@ def dead_letter(
         headers.REASON: reason.value,
         headers.DETAIL: detail,
         headers.TOPIC: topic,
-        headers.PARTITION: str(record.partition),
+        headers.PARTITION: str(transaction.partition),
         headers.OFFSET: str(record.offset),
         headers.APPEND_TIME_MS: str(record.timestamp),
     }

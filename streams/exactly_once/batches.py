@@ -33,6 +33,8 @@ class Batch:
     """Unprefixed name."""
     partition: int
     records: Sequence[Any]
+    """Each has `offset`, `timestamp` (ms), `key`, `value` and `headers`; topic and partition are
+    the batch's."""
     start: int
     """The position at which the fetch started; the lane's next position, or events were lost."""
     end: int

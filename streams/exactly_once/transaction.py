@@ -5,7 +5,7 @@ A decision fills it synchronously; the lane sends it.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from aiokafka.producer.message_accumulator import BatchBuilder
 
@@ -17,6 +17,27 @@ BATCH_BYTES: Final = 4 << 20
 
 Headers = Sequence[tuple[str, bytes]]
 RECORD_OVERHEAD_BYTES: Final = 512
+
+
+COMPRESSION_TYPES: Final = {None: 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+class RecordBatch(BatchBuilder):  # type: ignore[misc]
+    """aiokafka's builder, with an `add` that costs a third of its `append`."""
+
+    _relative_offset: int
+
+    def __init__(self, size_bytes: int, compression: str | None, now_ms: int) -> None:
+        super().__init__(size_bytes, COMPRESSION_TYPES[compression], is_transactional=1)
+        self._now_ms = now_ms
+
+    def add(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> bool:
+        """Whether there was room."""
+        offset: int = self._relative_offset
+        if self._builder.append(offset, self._now_ms, key, value, list(headers)) is None:
+            return False
+        self._relative_offset = offset + 1
+        return True
 
 
 class Transaction:
@@ -41,9 +62,14 @@ class Transaction:
         """Counts that become visible only if the transaction commits."""
         self._compression = compression
         self._now_ms = int(now.timestamp() * 1000)
-        self._open: dict[tuple[str, int], BatchBuilder] = {}
-        self.batches: list[tuple[str, int, BatchBuilder]] = []
-        self.records = 0
+        self._open: dict[tuple[str, int], RecordBatch] = {}
+        self.batches: list[tuple[str, int, RecordBatch]] = []
+        """Topic, partition and records, in the order they are to be sent."""
+
+    @property
+    def records(self) -> int:
+        """How many records it will write so far."""
+        return sum(batch.record_count() for _, _, batch in self.batches)
 
     def emit(
         self,
@@ -55,14 +81,15 @@ class Transaction:
     ) -> None:
         """Adds a record to `topic` (unprefixed)."""
         at = (topic, self.partition if partition is None else partition)
-        builder = self._open.get(at)
-        if builder is None:
-            builder = self._builder(at, key, value, headers)
-        if not self._append(builder, key, value, headers):
-            builder = self._builder(at, key, value, headers)
-            if not self._append(builder, key, value, headers):
-                raise ValueError(f"a record of {len(value or b'')} bytes fits no batch")
-        self.records += 1
+        batch = self._open.get(at)
+        if batch is None or not batch.add(key, value, headers):
+            size = len(key or b"") + len(value or b"") + RECORD_OVERHEAD_BYTES
+            size += sum(len(name) * 4 + len(text or b"") + 16 for name, text in headers)
+            batch = RecordBatch(max(BATCH_BYTES, size), self._compression, self._now_ms)
+            self._open[at] = batch
+            self.batches.append((*at, batch))
+            if not batch.add(key, value, headers):
+                raise ValueError(f"a record of {size} bytes fits no batch")
 
     def seen_before(self, identities: Sequence[bytes]) -> list[int]:
         """The content each identity was seen with in earlier transactions, 0 for none."""
@@ -75,25 +102,3 @@ class Transaction:
     def count(self, name: str, by: int = 1) -> None:
         """Adds to a count that is published after the commit."""
         self.metrics[name] = self.metrics.get(name, 0) + by
-
-    def _append(
-        self, builder: BatchBuilder, key: bytes | None, value: bytes | None, headers: Headers
-    ) -> bool:
-        appended: Any = builder.append(
-            timestamp=self._now_ms, key=key, value=value, headers=list(headers)
-        )
-        return appended is not None
-
-    def _builder(
-        self, at: tuple[str, int], key: bytes | None, value: bytes | None, headers: Headers
-    ) -> BatchBuilder:
-        size = len(key or b"") + len(value or b"") + RECORD_OVERHEAD_BYTES
-        size += sum(len(name) * 4 + len(text or b"") + 16 for name, text in headers)
-        builder = BatchBuilder(max(BATCH_BYTES, size), self._compression_type, is_transactional=1)
-        self._open[at] = builder
-        self.batches.append((*at, builder))
-        return builder
-
-    @property
-    def _compression_type(self) -> int:
-        return {None: 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}[self._compression]

@@ -82,6 +82,10 @@ class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             return []
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
+        for waiting in fetcher._records.values():
+            unpacking = getattr(waiting, "_partition_records", None)
+            if unpacking is not None:
+                unpacking._consumer_record = _as_it_is
         with fetcher._subscriptions.fetch_context():
             records = await fetcher.fetched_records(
                 active, timeout=poll_s, max_records=consumer._max_poll_records
@@ -96,6 +100,11 @@ class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = self._ensure_consumer()
         consumer.seek(tp, offset)
         consumer.resume(tp)
+
+
+def _as_it_is(_tp: TopicPartition, record: Any) -> Any:
+    """Leaves out aiokafka's copy of every record into a dataclass: 0.6 µs of CPU an event."""
+    return record
 
 
 class BatchConsumer(Consumer):  # type: ignore[misc]
