@@ -4,6 +4,8 @@ Nothing heavy is imported here: each command imports what it needs when it runs.
 """
 
 import asyncio
+import logging
+import os
 import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
@@ -37,11 +39,16 @@ PASS_ON: Final = {
 }
 """For commands whose own module reads the arguments, `--help` included."""
 
+OWN_ERRORS: Final = ("WarehouseError", "TopicsError", "EngineError", "SinkError", "StoreError")
+"""Errors of ours whose text is meant for people; by name, since importing them takes time."""
+
 Result = TypeVar("Result")
 
 
 def main() -> None:
     """Run a command; whatever fails is one line on stderr, and a traceback only for `debug`."""
+    # Until a process sets its logging up: a failure is one line of ours, not theirs before it.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         app(prog_name="metering")
     except Failure as failure:
@@ -232,10 +239,10 @@ def test(context: typer.Context) -> None:
     check(context.args)
 
 
-def _delegate(name: str, module: str, about: str) -> None:
+def _delegate(name: str, module: str, about: str, *, hidden: bool = False) -> None:
     """A command whose arguments its own module reads; imported when it runs."""
 
-    @app.command(name, help=about, context_settings=PASS_ON)
+    @app.command(name, help=about, context_settings=PASS_ON, hidden=hidden)
     def command(context: typer.Context) -> None:
         found = _module(module)
         if hasattr(found, "app"):
@@ -249,7 +256,7 @@ _delegate("explain", "cli.explain", "Why an event cost what it cost.")
 _delegate("dead-letters", "cli.dead_letters", "List, show and replay what was refused.")
 _delegate("verify", "cli.verification", "The crash proof: kill parts, compare with a model.")
 _delegate("bench", "bench.__main__", "Measure, with a correctness check of every engine.")
-_delegate("demo-traffic", "cli.up.traffic", "The demo's usage (started by `up --demo`).")
+_delegate("demo-traffic", "cli.up.traffic", "The demo's usage, for `up --demo`.", hidden=True)
 
 
 def package_version() -> str:
@@ -275,9 +282,10 @@ def _settings(*, with_logging: bool = False) -> "Settings":
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    from cli.logging_setup import set_up_logging
+    if _is_debugging():
+        from cli.logging_setup import set_up_logging
 
-    set_up_logging("console", "debug" if _is_debugging() else "error")
+        set_up_logging("console", "debug")
     return asyncio.run(work)
 
 
@@ -299,15 +307,14 @@ def _opened(file: str) -> Any:
 
 def _expected(error: Exception) -> str:
     """One line about an error that no command has put into words of its own."""
-    named = {"WarehouseError", "MigrationError", "TopicsError", "EngineError"}
-    if type(error).__name__ in named:
+    if any(kind.__name__ in OWN_ERRORS for kind in type(error).__mro__):
         return str(error)
+    if type(error).__module__ == "aiokafka.errors":
+        return f"Kafka: {one_line(error)}; `metering doctor` says more"
     return f"{type(error).__name__}: {one_line(error)} (METERING_LOG_LEVEL=debug shows where)"
 
 
 def _is_debugging() -> bool:
-    import os
-
     return os.environ.get("METERING_LOG_LEVEL", "").lower() == "debug"
 
 

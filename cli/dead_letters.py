@@ -1,0 +1,233 @@
+"""`metering dead-letters list|show|replay`."""
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
+
+import typer
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from cli.configuration import load_settings
+from cli.errors import Failure, one_line
+from cli.kafka import connected, producer_settings
+from cli.letters import (
+    Letter,
+    ReplayRecord,
+    is_wanted,
+    read_letters,
+    replay_headers,
+    text_of,
+    why_not_replayed,
+)
+from schemas.reasons import Reason
+from schemas.settings import Settings
+from schemas.topics import USAGE
+
+BATCH: Final = 500
+"""Letters sent and acknowledged together."""
+SEND_TIMEOUT_S: Final = 60.0
+SHOWN_BYTES: Final = 4_096
+
+app = typer.Typer(
+    help="What was refused, with its reason.", no_args_is_help=True, rich_markup_mode=None
+)
+
+ReasonOption = Annotated[Reason | None, typer.Option(help="Only this reason.")]
+OrganizationOption = Annotated[str | None, typer.Option(help="Only this organisation.")]
+
+
+@dataclass(slots=True)
+class ReplayOutcome:
+    """Letters by what became of them."""
+
+    replayed: int = 0
+    replayed_before: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """By why they are not replayed."""
+
+
+@app.command("list")
+def list_letters(
+    reason: ReasonOption = None,
+    organization: OrganizationOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 50,
+    output: Annotated[Literal["table", "json"], typer.Option("--format")] = "table",
+) -> None:
+    """The newest dead letters, and how many there are of each reason."""
+    settings = load_settings()
+    counts, letters = asyncio.run(newest(settings, reason, organization, limit))
+    record = ReplayRecord(settings)
+    if output == "json":
+        for letter in letters:
+            typer.echo(json.dumps({**letter.as_dict(), "replayed": record.has(letter)}))
+        return
+    for letter in letters:
+        mark = "  replayed" if record.has(letter) else ""
+        typer.echo(
+            f"{letter.name:<10} {text_of(letter.lettered_ms)}  {letter.organization_id:<16} "
+            f"{letter.reason:<20} {letter.detail}{mark}"
+        )
+    total = sum(counts.values())
+    by_reason = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    typer.echo(f"{total} dead letters{': ' if total else ''}{by_reason}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it: 3:17.")],
+    raw: Annotated[bool, typer.Option("--raw", help="Only the original bytes.")] = False,
+) -> None:
+    """One dead letter: why, from where, its headers and its bytes."""
+    letters = asyncio.run(with_name(load_settings(), name))
+    if raw:
+        for letter in letters:
+            sys.stdout.buffer.write(letter.value or b"")
+        return
+    letter = letters[0]
+    for key, value in letter.as_dict().items():
+        typer.echo(f"{key:<16} {value}")
+    for header, content in letter.original_headers:
+        typer.echo(f"{'header':<16} {header}: {content.decode('utf-8', 'replace')}")
+    value = letter.value
+    if value is None:
+        typer.echo("no value")
+        return
+    typer.echo(value[:SHOWN_BYTES].decode("utf-8", "backslashreplace"))
+    if len(value) > SHOWN_BYTES:
+        typer.echo(f"… {len(value) - SHOWN_BYTES:,} more bytes (--raw shows all)")
+
+
+@app.command()
+def replay(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
+    reason: ReasonOption = None,
+    organization: OrganizationOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that may be replayed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be.")] = False,
+) -> None:
+    """Send usage back that may be accepted now: after a price was set, an organisation created."""
+    chosen = frozenset(names or ())
+    if not (chosen or reason or organization or everything):
+        raise Failure("say which: ids, --reason, --organization, or --all")
+
+    def is_chosen(letter: Letter) -> bool:
+        return is_wanted(letter, reason, organization) and (not chosen or letter.name in chosen)
+
+    outcome = asyncio.run(replay_chosen(load_settings(), is_chosen, dry_run=dry_run))
+    would = "would be " if dry_run else ""
+    typer.echo(f"{outcome.replayed} {would}replayed to `usage`")
+    if outcome.replayed_before:
+        typer.echo(f"{outcome.replayed_before} were replayed before")
+    for why, count in outcome.skipped.most_common():
+        typer.echo(f"{count} not: {why}")
+    if chosen and not (outcome.replayed or outcome.replayed_before or outcome.skipped):
+        raise Failure(f"no such dead letter: {', '.join(sorted(chosen))}")
+
+
+async def newest(
+    settings: Settings, reason: Reason | None, organization: str | None, limit: int
+) -> tuple[Counter[str], list[Letter]]:
+    """How many there are of each reason, and the latest so many, oldest first."""
+    counts: Counter[str] = Counter()
+    kept: deque[Letter] = deque()
+    async for letter in read_letters(settings):
+        if not letter.is_first_part or not is_wanted(letter, reason, organization):
+            continue
+        counts[letter.reason] += 1
+        kept.append(letter)
+        if len(kept) >= 2 * limit:
+            kept = deque(_last(kept, limit))
+    return counts, _last(kept, limit)
+
+
+def _last(letters: "deque[Letter]", limit: int) -> list[Letter]:
+    in_order = sorted(letters, key=lambda letter: (letter.lettered_ms, letter.partition))
+    return in_order[-limit:]
+
+
+async def with_name(settings: Settings, name: str) -> list[Letter]:
+    """The letter; all its parts where it was cut."""
+    found: list[Letter] = []
+    async for letter in read_letters(settings):
+        first = found[0] if found else None
+        if letter.name == name or (first is not None and _is_part_of(letter, first)):
+            found.append(letter)
+    if not found:
+        raise Failure(f"there is no dead letter {name}")
+    return found
+
+
+def _is_part_of(letter: Letter, first: Letter) -> bool:
+    return bool(first.part) and (
+        (letter.topic, letter.original_partition, letter.original_offset)
+        == (first.topic, first.original_partition, first.original_offset)
+    )
+
+
+async def replay_chosen(
+    settings: Settings, is_chosen: Callable[[Letter], bool], *, dry_run: bool
+) -> ReplayOutcome:
+    outcome = ReplayOutcome()
+    record = ReplayRecord(settings)
+    now_ms = int(time.time() * 1000)
+    waiting: list[Letter] = []
+    async with connected(AIOKafkaProducer(**producer_settings(settings)), settings) as producer:
+        async for letter in read_letters(settings):
+            if not letter.is_first_part or not is_chosen(letter):
+                continue
+            why_not = why_not_replayed(letter, settings, now_ms)
+            if why_not:
+                outcome.skipped[why_not] += 1
+            elif record.has(letter):
+                outcome.replayed_before += 1
+            else:
+                waiting.append(letter)
+            if len(waiting) >= BATCH:
+                await _settle(producer, settings, record, waiting, outcome, dry_run=dry_run)
+        await _settle(producer, settings, record, waiting, outcome, dry_run=dry_run)
+    return outcome
+
+
+async def _settle(
+    producer: AIOKafkaProducer,
+    settings: Settings,
+    record: ReplayRecord,
+    waiting: list[Letter],
+    outcome: ReplayOutcome,
+    *,
+    dry_run: bool,
+) -> None:
+    """Send, wait until acknowledged, then note it: a crash in between repeats, never forgets."""
+    if waiting and not dry_run:
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                sent = [await _send(producer, settings, letter) for letter in waiting]
+                await asyncio.gather(*sent)
+        except (KafkaError, TimeoutError) as error:
+            raise Failure(
+                f"{outcome.replayed} replayed; the next {len(waiting)} were not acknowledged "
+                f"({one_line(error)}): run it again, nothing is charged twice"
+            ) from None
+        record.add(waiting)
+    outcome.replayed += len(waiting)
+    waiting.clear()
+
+
+async def _send(
+    producer: AIOKafkaProducer, settings: Settings, letter: Letter
+) -> "asyncio.Future[Any]":
+    sent: asyncio.Future[Any] = await producer.send(
+        settings.topic(USAGE),
+        letter.value,
+        key=letter.key,
+        headers=replay_headers(letter),
+        # Without a key nothing else would send all of an organisation's events the same way.
+        partition=letter.original_partition if letter.key is None else None,
+    )
+    return sent

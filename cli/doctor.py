@@ -1,0 +1,213 @@
+"""`metering doctor`: looks at everything a pipeline needs, and says what to mend.
+
+Changes nothing. Each check stands alone: one that fails does not hide the others.
+"""
+
+import asyncio
+import os
+import platform
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.client import HTTPConnection, HTTPException
+from importlib import metadata
+from typing import Any, Final, Literal
+
+from aiokafka.errors import KafkaError
+
+from cli.configuration import settings_file, unknown_variables
+from cli.errors import one_line
+from schemas.settings import Settings
+from schemas.topics import all_topics
+from streams.kafka import TopicsError, check_topics, cluster_id
+from warehouse.connection import WarehouseError, connect
+from warehouse.migrations import packaged_migrations, pending
+
+CONNECT_S: Final = 15.0
+CLOCK_S_MAX: Final = 5.0
+DISK_WRONG_BYTES: Final = 1 << 30
+DISK_LOW_BYTES: Final = 5 << 30
+PROBE_S: Final = 2.0
+PACKAGES: Final = ("faust-streaming", "aiokafka", "clickhouse-connect", "rocksdict")
+
+Level = Literal["ok", "note", "wrong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line; `note` is worth knowing, `wrong` is to be mended."""
+
+    level: Level
+    subject: str
+    text: str
+
+    @property
+    def is_wrong(self) -> bool:
+        return self.level == "wrong"
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """All findings, in a fixed order. Raises nothing of what it examines."""
+    findings = [*_settings(settings), _versions(), _disk(settings)]
+    for check in (_kafka, _topics):
+        findings += await _bounded(check, settings)
+    findings += await asyncio.to_thread(_clickhouse, settings)
+    findings += await asyncio.to_thread(_finance, settings)
+    findings += [
+        await asyncio.to_thread(_process, name, settings.metrics_host, port)
+        for name, port in (
+            ("worker", settings.metrics_port),
+            ("sink", settings.sink_metrics_port),
+        )
+    ]
+    return findings
+
+
+def render(findings: list[Finding]) -> str:
+    marks = {"ok": "ok  ", "note": "note", "wrong": "MEND"}
+    lines = [f"{marks[each.level]}  {each.subject:<11} {each.text}" for each in findings]
+    wrong = sum(finding.is_wrong for finding in findings)
+    lines.append("all is well" if not wrong else f"{wrong} to mend")
+    return "\n".join(lines)
+
+
+def _settings(settings: Settings) -> list[Finding]:
+    file = settings_file()
+    findings = [Finding("ok", "settings", f"valid{f', with {file}' if file else ''}")]
+    findings += [Finding("note", "settings", complaint) for complaint in unknown_variables()]
+    if not settings.alias_secret.get_secret_value():
+        text = "METERING_ALIAS_SECRET is not set: usage by alias is metered as unknown members"
+        findings.append(Finding("note", "settings", text))
+    return findings
+
+
+def _versions() -> Finding:
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    return Finding("ok", "versions", f"Python {platform.python_version()}, {versions}")
+
+
+def _disk(settings: Settings) -> Finding:
+    directory = settings.data_dir.resolve()
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    text = f"{free / 2**30:.1f} GiB free in {existing}"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding("wrong", "disk", f"{existing} is not writable: choose METERING_DATA_DIR")
+    if free < DISK_WRONG_BYTES:
+        return Finding("wrong", "disk", f"{text}: make room, or choose METERING_DATA_DIR")
+    return Finding("note" if free < DISK_LOW_BYTES else "ok", "disk", text)
+
+
+async def _bounded(
+    check: Callable[[Settings], Awaitable[list[Finding]]], settings: Settings
+) -> list[Finding]:
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            return await check(settings)
+    except (KafkaError, OSError, TimeoutError) as error:
+        text = f"does not answer at {settings.kafka_bootstrap}: {one_line(error)}"
+        # Once is enough: the topics cannot be seen without it.
+        return [Finding("wrong", "Kafka", text)] if check is _kafka else []
+
+
+async def _kafka(settings: Settings) -> list[Finding]:
+    found = await cluster_id(settings)
+    return [Finding("ok", "Kafka", f"cluster {found} at {settings.kafka_bootstrap}")]
+
+
+async def _topics(settings: Settings) -> list[Finding]:
+    try:
+        await check_topics(settings)
+    except TopicsError as error:
+        return [Finding("wrong", "topics", line) for line in str(error).splitlines()]
+    text = f"{len(all_topics())} as they should be, {settings.partitions} partitions each"
+    return [Finding("ok", "topics", text)]
+
+
+def _clickhouse(settings: Settings) -> list[Finding]:
+    try:
+        client = connect(settings, database="default")
+    except WarehouseError as error:
+        return [Finding("wrong", "ClickHouse", f"{error} ({settings.clickhouse_url})")]
+    try:
+        text = f"{client.server_version} at {settings.clickhouse_url}"
+        return [
+            Finding("ok", "ClickHouse", text),
+            _clock(client),
+            _migrations(client, settings),
+        ]
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+        return [Finding("wrong", "ClickHouse", one_line(error))]
+    finally:
+        client.close()
+
+
+def _clock(client: Any) -> Finding:
+    theirs = client.query("SELECT now64(3, 'UTC')").result_rows[0][0].replace(tzinfo=UTC)
+    apart_s = abs((datetime.now(UTC) - theirs).total_seconds())
+    text = f"{apart_s:.1f} s apart from ClickHouse's"
+    return Finding("wrong" if apart_s > CLOCK_S_MAX else "ok", "clock", text)
+
+
+def _migrations(client: Any, settings: Settings) -> Finding:
+    mend = "run `metering migrate`"
+    is_there = client.query(
+        "SELECT count() FROM system.tables WHERE database = {name:String} AND name = 'migrations'",
+        parameters={"name": settings.clickhouse_database},
+    ).result_rows[0][0]
+    if not is_there:
+        text = f"database {settings.clickhouse_database} is not set up: {mend}"
+        return Finding("wrong", "tables", text)
+    rows = client.query(
+        f"SELECT number, name, checksum FROM {settings.clickhouse_database}.migrations FINAL"  # noqa: S608 - the name's pattern is checked by Settings
+    ).result_rows
+    applied = {number: (name, checksum) for number, name, checksum in rows}
+    try:
+        waiting = pending(packaged_migrations(), applied)
+    except WarehouseError as error:
+        return Finding("wrong", "tables", str(error))
+    if waiting:
+        names = ", ".join(migration.name for migration in waiting)
+        return Finding("wrong", "tables", f"{names} not applied yet: {mend}")
+    return Finding("ok", "tables", f"{len(applied)} migrations applied")
+
+
+def _finance(settings: Settings) -> list[Finding]:
+    if not settings.clickhouse_finance_password.get_secret_value():
+        text = "METERING_CLICKHOUSE_FINANCE_PASSWORD is not set: no read-only user is checked"
+        return [Finding("note", "finance", text)]
+    reader = settings.model_copy(
+        update={
+            "clickhouse_user": settings.clickhouse_finance_user,
+            "clickhouse_password": settings.clickhouse_finance_password,
+        }
+    )
+    name = settings.clickhouse_finance_user
+    try:
+        client = connect(reader)
+    except WarehouseError as error:
+        return [Finding("wrong", "finance", f"user {name}: {error}")]
+    try:
+        client.query("SELECT 1 FROM spend LIMIT 1")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+        return [Finding("wrong", "finance", f"user {name} cannot read `spend`: {one_line(error)}")]
+    finally:
+        client.close()
+    return [Finding("ok", "finance", f"user {name} reads the view `spend`")]
+
+
+def _process(name: str, host: str, port: int) -> Finding:
+    """Of this machine; others are their own doctor's."""
+    connection = HTTPConnection(host, port, timeout=PROBE_S)
+    try:
+        connection.request("GET", "/health/ready")
+        response = connection.getresponse()
+        said = response.read().decode("utf-8", "replace").strip()
+    except (OSError, HTTPException):
+        return Finding("note", name, f"does not answer at {host}:{port} (it may run elsewhere)")
+    finally:
+        connection.close()
+    if response.status == 200:
+        return Finding("ok", name, f"ready at {host}:{port}")
+    return Finding("wrong", name, f"not ready at {host}:{port}: {said[:200]}")

@@ -1,0 +1,57 @@
+"""Commands as people run them: in a process of their own, with METERING_ variables."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from schemas.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+RunCommand = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The variables that give these settings."""
+    variables = {}
+    for field in Settings.model_fields:
+        value = getattr(settings, field)
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text is not None:
+            variables[f"METERING_{field.upper()}"] = str(text)
+    return variables
+
+
+def bare_environment() -> dict[str, str]:
+    """The machine's, without any METERING_ variable."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("METERING_")}
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def run_command(tmp_path: Path) -> RunCommand:
+    """`python -m cli …` in an empty directory; output and exit code."""
+
+    def run(
+        *arguments: str,
+        settings: Settings | None = None,
+        environment: Mapping[str, str] | None = None,
+        stdin: str = "",
+    ) -> "subprocess.CompletedProcess[str]":
+        given = environment_of(settings) if settings is not None else {}
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            cwd=tmp_path,
+            env={**bare_environment(), **given, **(environment or {})},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,89 @@
+"""Environment beats file beats default; the `up` of the data directory is found by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from cli.configuration import effective, load_settings, unknown_variables
+from cli.errors import Failure
+from schemas.settings import Settings
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """No METERING_ variable, and an empty directory."""
+    for field in Settings.model_fields:
+        monkeypatch.delenv(f"METERING_{field.upper()}", raising=False)
+    monkeypatch.delenv("METERING_CONFIG_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("bare")
+def test_defaults_are_valid() -> None:
+    assert load_settings().partitions == 8
+
+
+def test_the_environment_beats_the_file(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "production.env"
+    file.write_text("METERING_PARTITIONS=3\nMETERING_APP_ID='from-file'\n")
+    bare.setenv("METERING_CONFIG_FILE", str(file))
+    bare.setenv("METERING_PARTITIONS", "5")
+    settings = load_settings()
+    assert (settings.partitions, settings.app_id) == (5, "from-file")
+    sources = {row.variable: row.source for row in effective(settings)}
+    assert sources["METERING_PARTITIONS"] == "environment"
+    assert sources["METERING_APP_ID"] == str(file)
+    assert sources["METERING_COMPRESSION"] == "default"
+
+
+def test_a_running_up_is_found_by_its_data_directory(
+    bare: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for directory, port in ((tmp_path / ".metering", 1111), (elsewhere, 2222)):
+        directory.mkdir()
+        (directory / "up.env").write_text(f"METERING_KAFKA_BOOTSTRAP=127.0.0.1:{port}\n")
+    assert load_settings().kafka_bootstrap == "127.0.0.1:1111"
+    bare.setenv("METERING_DATA_DIR", str(elsewhere))
+    assert load_settings().kafka_bootstrap == "127.0.0.1:2222"
+
+
+@pytest.mark.parametrize("variable", ["METERING_KAFKA_BOOTSTRAP", "METERING_CLICKHOUSE_URL"])
+def test_a_process_with_addresses_ignores_a_local_up(
+    bare: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    (tmp_path / ".metering").mkdir()
+    (tmp_path / ".metering" / "up.env").write_text("METERING_APP_ID=local\n")
+    bare.setenv(variable, "http://example:1" if "URL" in variable else "example:1")
+    assert load_settings().app_id == "metering"
+
+
+def test_a_missing_file_is_said(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setenv("METERING_CONFIG_FILE", str(tmp_path / "absent"))
+    with pytest.raises(Failure, match="which is no file") as failure:
+        load_settings()
+    assert failure.value.exit_code == 2
+
+
+def test_all_complaints_in_one_line_without_secrets(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("METERING_PARTITIONS", "0")
+    bare.setenv("METERING_ALIAS_SECRET", "short-secret")
+    with pytest.raises(Failure) as failure:
+        load_settings()
+    text = str(failure.value)
+    assert "METERING_PARTITIONS" in text
+    assert "METERING_ALIAS_SECRET: needs at least 16 characters" in text
+    assert "short-secret" not in text
+    assert "\n" not in text
+
+
+def test_settings_that_contradict_each_other(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("METERING_DEDUPE_WINDOW_DAYS", "10")
+    with pytest.raises(Failure, match="charged twice"):
+        load_settings()
+
+
+def test_unknown_variables_are_named() -> None:
+    assert unknown_variables({"METERING_APP_ID": "x", "PATH": "y"}) == []
+    assert "nothing reads it" in unknown_variables({"METERING_XYZZY": "1"})[0]
