@@ -19,15 +19,15 @@ class ApiOptions(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    port: int = Field(8484, ge=0, le=65535)
-    rate_per_minute: int = Field(600, ge=1, le=1_000_000)
-    usage_rate_per_minute: int = Field(600, ge=1, le=1_000_000)
-    scim_rate_per_minute: int = Field(6_000, ge=1, le=1_000_000)
-    ingest_rate_per_minute: int = Field(60_000, ge=1, le=10_000_000)
-    failed_logins_per_minute: int = Field(60, ge=1, le=100_000)
-    body_limit_bytes: int = Field(1_048_576, ge=1024, le=64 * 1_048_576)
-    csv_limit_bytes: int = Field(32 * 1_048_576, ge=1024, le=256 * 1_048_576)
-    ingest_waiting_max: int = Field(10_000, ge=1, le=1_000_000)
+    port: int = Field(default=8484, ge=0, le=65535)
+    rate_per_minute: int = Field(default=600, ge=1, le=1_000_000)
+    usage_rate_per_minute: int = Field(default=600, ge=1, le=1_000_000)
+    scim_rate_per_minute: int = Field(default=6_000, ge=1, le=1_000_000)
+    ingest_rate_per_minute: int = Field(default=60_000, ge=1, le=10_000_000)
+    failed_logins_per_minute: int = Field(default=60, ge=1, le=100_000)
+    body_limit_bytes: int = Field(default=1_048_576, ge=1024, le=64 * 1_048_576)
+    csv_limit_bytes: int = Field(default=32 * 1_048_576, ge=1024, le=256 * 1_048_576)
+    ingest_waiting_max: int = Field(default=10_000, ge=1, le=1_000_000)
     """Events that may wait for the broker at once; more answers 503."""
     publish: bool = True
     """Whether this process publishes the outbox. One at a time does, whoever holds the lock."""

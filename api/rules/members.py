@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from api.errors import Refused, conflict, invalid, not_found
 from api.ids import new_id
@@ -133,7 +133,13 @@ def add_alias(change: Change, member_id: str, alias: str) -> None:
         return
     if there is not None:
         raise conflict("alias_taken", "Another member has this alias.", "alias")
-    if len(aliases(change, member_id)) >= ALIASES_MAX:
+    there_are = change.session.scalar(
+        select(func.count()).where(
+            MemberAlias.organization_id == change.organization_id,
+            MemberAlias.member_id == member_id,
+        )
+    )
+    if (there_are or 0) >= ALIASES_MAX:
         raise invalid(f"A member has at most {ALIASES_MAX} aliases.", "alias")
     _insert_alias(change, member.id, cleaned)
 
@@ -150,19 +156,6 @@ def remove_alias(change: Change, member_id: str, alias: str) -> None:
     _alias_fact(change, member.id, folded, removed=True)
     change.session.delete(there)
     change.audit("member.alias_removed", ("member", member.id), {"alias": alias}, None)
-
-
-def aliases(change: Change, member_id: str) -> list[str]:
-    return list(
-        change.session.scalars(
-            select(MemberAlias.alias)
-            .where(
-                MemberAlias.organization_id == change.organization_id,
-                MemberAlias.member_id == member_id,
-            )
-            .order_by(MemberAlias.alias_folded)
-        )
-    )
 
 
 def _insert_alias(change: Change, member_id: str, text: str) -> None:

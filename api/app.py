@@ -1,0 +1,141 @@
+"""The FastAPI application: its parts, routers, limits, errors, and its OpenAPI document."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.options import ApiOptions, alias_secret
+from api.outbox.service import Outbox
+from api.rules.change import Clock, Control
+from api.spend import Spend
+from api.storage.store import Store, database_url
+from api.web import (
+    health,
+    teams_groups,
+    teams_usage,
+    v1_groups,
+    v1_keys,
+    v1_members,
+    v1_organizations,
+)
+from api.web.answers import add_error_handlers
+from api.web.context import Api
+from api.web.limits import BodyLimit, RateLimits
+from schemas.settings import Settings
+
+TITLE: Final = "Metering control plane"
+VERSION: Final = "1"
+FIRST_LOOK_S: Final = 10.0
+"""How long the start waits for the topics to be compared with the database, if Kafka is away."""
+
+DESCRIPTION: Final = """\
+Organisations, members, billing groups, keys, prices and credits; usage and spend.
+
+`/teams` has the shapes of Cursor's Admin API; `/v1` is our own; `/scim/v2` is SCIM 2.0. Send an
+API key as the user name of Basic authentication (no password), or as a Bearer token.
+"""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_app(
+    settings: Settings, options: ApiOptions | None = None, clock: Clock = utc_now
+) -> FastAPI:
+    """The application on a migrated database. It starts and stops its own publishing."""
+    chosen = options or ApiOptions()
+    store = Store(database_url(settings))
+    control = Control(store, clock, alias_secret(settings))
+    limits = RateLimits(
+        {
+            "api": chosen.rate_per_minute,
+            "usage": chosen.usage_rate_per_minute,
+            "scim": chosen.scim_rate_per_minute,
+            "ingest": chosen.ingest_rate_per_minute,
+            "failed_logins": chosen.failed_logins_per_minute,
+        },
+        time.monotonic,
+    )
+    api = Api(settings, chosen, store, control, Spend(settings), limits)
+    app = FastAPI(
+        title=TITLE,
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=_lifespan(api),
+        generate_unique_id_function=lambda route: f"{route.path.split('/')[1]}_{route.name}",
+    )
+    app.state.api = api
+    for part in (
+        teams_groups,
+        teams_usage,
+        v1_organizations,
+        v1_groups,
+        v1_members,
+        v1_keys,
+        health,
+    ):
+        app.include_router(part.router)
+    add_error_handlers(app)
+    app.add_middleware(BodyLimit, limit_of=_body_limit(chosen))
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _body_limit(options: ApiOptions) -> Callable[[str], int]:
+    def limit_of(path: str) -> int:
+        return options.csv_limit_bytes if path.endswith("/csv") else options.body_limit_bytes
+
+    return limit_of
+
+
+def _lifespan(api: Api) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def run(_app: FastAPI) -> AsyncIterator[None]:
+        outbox = Outbox(api.settings, api.store, api.control.clock)
+        if api.options.publish:
+            api.control.committed = outbox.wake
+            await outbox.start()
+            # A restored backup must be noticed before the first change is taken.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(outbox.first_look.wait(), FIRST_LOOK_S)
+        try:
+            yield
+        finally:
+            if api.options.publish:
+                await outbox.stop()
+            api.spend.close()
+            api.store.close()
+
+    return run
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document without the 422 that it assumes: our invalid requests are 400s."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+        )
+        for path in document["paths"].values():
+            for operation in path.values():
+                answer = operation["responses"].get("422", {})
+                if "HTTPValidationError" in str(answer):
+                    del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def openapi(settings: Settings) -> dict[str, Any]:
+    """The document alone, for `metering api --openapi`; opens no connection."""
+    return create_app(settings).openapi()

@@ -1,0 +1,196 @@
+"""Reading the control plane's tables for answers: whole lists in few statements, as plain rows."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.errors import not_found
+from api.rules.cycle import Cycle
+from api.storage.models import (
+    BillingGroup,
+    DirectoryGroup,
+    DirectoryMembership,
+    FormerMembership,
+    Member,
+    MemberAlias,
+    Membership,
+    Organization,
+)
+from schemas.records import UNASSIGNED
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A member as reports of a group show it; `left_at` is None for who is in it now."""
+
+    member_id: str
+    name: str
+    email: str
+    joined_at: datetime
+    left_at: datetime | None = None
+
+
+def organization(session: Session, organization_id: str) -> Organization:
+    """Raises Refused (404) where there is none."""
+    found = session.get(Organization, organization_id)
+    if found is None:
+        raise not_found("organisation", organization_id, "organization_id")
+    return found
+
+
+def groups(session: Session, organization_id: str) -> Sequence[BillingGroup]:
+    """Live groups, in the order of their names."""
+    return session.scalars(
+        select(BillingGroup)
+        .where(BillingGroup.organization_id == organization_id, BillingGroup.deleted_at.is_(None))
+        .order_by(BillingGroup.name_folded, BillingGroup.id)
+    ).all()
+
+
+def group(session: Session, organization_id: str, group_id: str) -> BillingGroup:
+    """Raises Refused (404) where there is none, or it was deleted."""
+    found = session.get(BillingGroup, (organization_id, group_id))
+    if found is None or found.deleted_at is not None:
+        raise not_found("group", group_id, "group_id")
+    return found
+
+
+def member_counts(session: Session, organization_id: str) -> dict[str, int]:
+    """How many active members each group has, Unassigned included."""
+    counts = {
+        row[0]: int(row[1])
+        for row in session.execute(
+            select(Membership.group_id, func.count())
+            .where(Membership.organization_id == organization_id)
+            .group_by(Membership.group_id)
+        )
+    }
+    everybody = session.scalar(
+        select(func.count()).where(
+            Member.organization_id == organization_id,
+            Member.active,
+            Member.removed_at.is_(None),
+        )
+    )
+    counts[UNASSIGNED] = int(everybody or 0) - sum(counts.values())
+    return counts
+
+
+def current_people(
+    session: Session, organization_id: str, group_id: str | None = None
+) -> dict[str, list[Person]]:
+    """Who is in each group (or in one), by group; Unassigned members too."""
+    query = (
+        select(
+            Membership.group_id,
+            Member.id,
+            Member.name,
+            Member.email,
+            Membership.joined_at,
+            Member.created_at,
+        )
+        .select_from(Member)
+        .outerjoin(
+            Membership,
+            (Membership.organization_id == Member.organization_id)
+            & (Membership.member_id == Member.id),
+        )
+        .where(
+            Member.organization_id == organization_id,
+            Member.active,
+            Member.removed_at.is_(None),
+        )
+        .order_by(Member.id)
+    )
+    if group_id == UNASSIGNED:
+        query = query.where(Membership.group_id.is_(None))
+    elif group_id is not None:
+        query = query.where(Membership.group_id == group_id)
+    found: dict[str, list[Person]] = defaultdict(list)
+    for row in session.execute(query):
+        found[row[0] or UNASSIGNED].append(Person(row[1], row[2], row[3] or "", row[4] or row[5]))
+    return found
+
+
+def former_people(
+    session: Session, organization_id: str, cycle: Cycle, group_id: str | None = None
+) -> dict[str, list[Person]]:
+    """Who was in each group during the cycle and left it; the last time counts."""
+    query = (
+        select(
+            FormerMembership.group_id,
+            Member.id,
+            Member.name,
+            Member.email,
+            func.min(FormerMembership.joined_at).label("joined"),
+            func.max(FormerMembership.left_at).label("left"),
+        )
+        .join(
+            Member,
+            (Member.organization_id == FormerMembership.organization_id)
+            & (Member.id == FormerMembership.member_id),
+        )
+        .where(
+            FormerMembership.organization_id == organization_id,
+            FormerMembership.left_at > cycle.start,
+            FormerMembership.joined_at < cycle.end,
+        )
+        .group_by(FormerMembership.group_id, Member.id, Member.name, Member.email)
+        .order_by(Member.id)
+    )
+    if group_id is not None:
+        query = query.where(FormerMembership.group_id == group_id)
+    found: dict[str, list[Person]] = defaultdict(list)
+    for row in session.execute(query):
+        found[row.group_id].append(Person(row.id, row.name, row.email or "", row.joined, row.left))
+    return found
+
+
+def directory_names(session: Session, organization_id: str) -> dict[str, str]:
+    rows = session.execute(
+        select(DirectoryGroup.id, DirectoryGroup.name).where(
+            DirectoryGroup.organization_id == organization_id
+        )
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def sync_conflicts(
+    session: Session, organization_id: str, group_id: str | None = None
+) -> dict[str, list[str]]:
+    """Members whom several synced groups want, with the ids of those groups."""
+    rows = session.execute(
+        select(DirectoryMembership.member_id, BillingGroup.id)
+        .join(
+            BillingGroup,
+            (BillingGroup.organization_id == DirectoryMembership.organization_id)
+            & (BillingGroup.directory_group_id == DirectoryMembership.directory_group_id),
+        )
+        .where(DirectoryMembership.organization_id == organization_id)
+        .order_by(DirectoryMembership.member_id, BillingGroup.synced_at, BillingGroup.id)
+    ).all()
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        wanted[row[0]].append(row[1])
+    return {
+        member_id: group_ids
+        for member_id, group_ids in wanted.items()
+        if len(group_ids) > 1 and group_id in (None, *group_ids)
+    }
+
+
+def aliases(session: Session, organization_id: str, member_id: str) -> list[str]:
+    """Every address of a member, in the order of their folded forms."""
+    return list(
+        session.scalars(
+            select(MemberAlias.alias)
+            .where(
+                MemberAlias.organization_id == organization_id, MemberAlias.member_id == member_id
+            )
+            .order_by(MemberAlias.alias_folded)
+        )
+    )

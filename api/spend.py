@@ -1,0 +1,162 @@
+"""Spend and usage of a period, from ClickHouse, for the API's answers.
+
+Amounts are integers until the moment they are shown: micro-credits, and `money_pico` (10^-12 of
+the currency's unit), which sums without loss. Cents are shown as fractions, as Cursor does.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from threading import Lock
+from typing import Any, Final
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from urllib3.exceptions import HTTPError
+
+from api.errors import unavailable
+from api.rules.cycle import Cycle
+from schemas.settings import Settings
+from warehouse.connection import WarehouseError, connect
+
+PICO_A_CENT: Final = 10**10
+RETRY_S: Final = 5
+
+PERIOD: Final = (
+    "organization_id = {organization:String} "
+    "AND event_time >= {start:DateTime64(6, 'UTC')} AND event_time < {end:DateTime64(6, 'UTC')}"
+)
+AMOUNTS: Final = "toString(sum(toInt128(cost_micro))), toString(sum(money_pico))"
+ON_DEMAND: Final = "toString(sum(toInt128(overage_micro) * credit_price_micro))"
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Micro-credits, and the money they cost in 10^-12 of the currency's unit."""
+
+    micro: int = 0
+    pico: int = 0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.micro + other.micro, self.pico + other.pico)
+
+    @property
+    def cents(self) -> float:
+        return cents(self.pico)
+
+
+def cents(pico: int) -> float:
+    """Shown cents; a float only here, at the end, because JSON numbers are that to most."""
+    return float(Decimal(pico) / PICO_A_CENT)
+
+
+@dataclass
+class GroupSpend:
+    """What one group cost in a period."""
+
+    total: Amount = field(default_factory=Amount)
+    by_day: dict[date, Amount] = field(default_factory=dict)
+
+
+class Spend:
+    """Questions to ClickHouse. Each blocks its thread; one client serves all threads.
+
+    Every question raises Refused (503) where ClickHouse does not answer.
+    """
+
+    def __init__(self, settings: Settings, connector: Callable[[Settings], Any] = connect) -> None:
+        self._settings = settings
+        self._connector = connector
+        self._client: Any = None
+        self._lock = Lock()
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def query(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of one statement. Raises Refused (503)."""
+        try:
+            with self._lock:
+                if self._client is None:
+                    self._client = self._connector(self._settings)
+            rows = self._client.query(statement, parameters=dict(parameters)).result_rows
+        except (ClickHouseError, WarehouseError, HTTPError, OSError) as error:
+            raise unavailable(
+                "spend_unavailable", "Usage and spend cannot be read just now.", RETRY_S
+            ) from error
+        return list(rows)
+
+    def by_group(self, organization_id: str, cycle: Cycle) -> dict[str, Amount]:
+        """Spend by group as reports show it: deleted groups are Unassigned."""
+        rows = self.query(
+            f"SELECT group_id, {AMOUNTS} FROM spend WHERE {PERIOD} GROUP BY group_id",  # noqa: S608
+            period(organization_id, cycle),
+        )
+        return {row[0]: Amount(int(row[1]), int(row[2])) for row in rows}
+
+    def by_group_and_day(
+        self, organization_id: str, cycle: Cycle, time_zone: str, group_id: str = ""
+    ) -> dict[str, GroupSpend]:
+        """As `by_group`, with the days of the organisation's calendar."""
+        rows = self.query(
+            f"SELECT group_id, toDate(event_time, {{zone:String}}) AS day, {AMOUNTS} "  # noqa: S608
+            f"FROM spend WHERE {PERIOD} AND {{group:String}} IN ('', group_id) "
+            "GROUP BY group_id, day ORDER BY day",
+            {**period(organization_id, cycle), "zone": time_zone, "group": group_id},
+        )
+        found: dict[str, GroupSpend] = {}
+        for group, day, micro, pico in rows:
+            spent = found.setdefault(group, GroupSpend())
+            spent.by_day[day] = Amount(int(micro), int(pico))
+            spent.total += spent.by_day[day]
+        return found
+
+    def by_group_and_member(
+        self, organization_id: str, cycle: Cycle, group_id: str = ""
+    ) -> dict[str, dict[str, Amount]]:
+        rows = self.query(
+            f"SELECT group_id, member_id, {AMOUNTS} FROM spend WHERE {PERIOD} "  # noqa: S608
+            "AND {group:String} IN ('', group_id) GROUP BY group_id, member_id",
+            {**period(organization_id, cycle), "group": group_id},
+        )
+        found: dict[str, dict[str, Amount]] = {}
+        for group, member_id, micro, pico in rows:
+            found.setdefault(group, {})[member_id] = Amount(int(micro), int(pico))
+        return found
+
+    def by_member_and_day(
+        self, organization_id: str, cycle: Cycle, time_zone: str, group_id: str
+    ) -> dict[str, dict[date, Amount]]:
+        rows = self.query(
+            f"SELECT member_id, toDate(event_time, {{zone:String}}) AS day, {AMOUNTS} "  # noqa: S608
+            f"FROM spend WHERE {PERIOD} AND group_id = {{group:String}} "
+            "GROUP BY member_id, day ORDER BY day",
+            {**period(organization_id, cycle), "zone": time_zone, "group": group_id},
+        )
+        found: dict[str, dict[date, Amount]] = {}
+        for member_id, day, micro, pico in rows:
+            found.setdefault(member_id, {})[day] = Amount(int(micro), int(pico))
+        return found
+
+    def by_member(self, organization_id: str, cycle: Cycle) -> dict[str, tuple[int, int]]:
+        """Of each member: what no credits covered, and everything; both as `money_pico`."""
+        rows = self.query(
+            f"SELECT member_id, {ON_DEMAND}, toString(sum(money_pico)) "  # noqa: S608
+            f"FROM spend WHERE {PERIOD} GROUP BY member_id",
+            period(organization_id, cycle),
+        )
+        return {row[0]: (int(row[1]), int(row[2])) for row in rows}
+
+
+def period(organization_id: str, cycle: Cycle) -> dict[str, Any]:
+    """The parameters of `PERIOD`."""
+    return {
+        "organization": organization_id,
+        "start": _stamp(cycle.start),
+        "end": _stamp(cycle.end),
+    }
+
+
+def _stamp(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S.%f}"

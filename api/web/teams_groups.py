@@ -1,0 +1,339 @@
+"""`/teams/groups`: billing groups in the shapes of Cursor's Admin API (`facts.md` §1).
+
+A script written for Cursor works here with another base address and key. Beyond Cursor's fields
+a group also tells `configuredBy`.
+"""
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api import reading
+from api.errors import Refused, invalid
+from api.rules.change import Change
+from api.rules.cycle import Cycle, cycle_at, cycle_of
+from api.rules.groups import (
+    attach_directory,
+    create_group,
+    delete_group,
+    detach_directory,
+    rename_group,
+)
+from api.rules.memberships import MEMBERS_A_CALL_MAX, add_members, remove_members
+from api.spend import Amount, GroupSpend
+from api.storage.models import BillingGroup, Organization
+from api.web.answers import Json, TeamsError, responses
+from api.web.context import GROUP_EDITORS, READERS, Allow, Api, ApiPart, Caller, path_id
+from api.web.shapes import teams
+from api.web.shapes.common import iso
+from schemas.records import UNASSIGNED
+
+router = APIRouter(prefix="/teams", tags=["Billing groups (Cursor's shapes)"])
+
+Reader = Annotated[Caller, Depends(Allow(READERS, "api", tenant=True))]
+Editor = Annotated[Caller, Depends(Allow(GROUP_EDITORS, "api", tenant=True))]
+GroupId = Annotated[str, path_id("group_01ARZ3NDEKTSV4RRFFQ69G5FAV", "The group.")]
+BillingCycleDay = Annotated[
+    date | None,
+    Query(
+        alias="billingCycle",
+        description="A day of the cycle, as `2026-11-15`; default: the current cycle.",
+        examples=["2026-11-15"],
+    ),
+]
+
+
+class NewGroup(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=255, examples=["Research"])
+    type: Literal["BILLING"] = "BILLING"
+
+
+class GroupChange(BaseModel):
+    """One of the two; `directoryGroupId: null` detaches."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(default=None, max_length=255, examples=["Applied research"])
+    directoryGroupId: str | None = Field(
+        default=None, max_length=256, examples=["dir_group_01ARZ3NDEKTSV4RRFFQ69G5FAV"]
+    )
+
+
+class UserIds(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    userIds: list[Annotated[str, Field(max_length=256)]] = Field(
+        min_length=1, max_length=MEMBERS_A_CALL_MAX, examples=[["user_42"]]
+    )
+
+
+@router.get(
+    "/groups",
+    response_model=teams.Groups,
+    responses=responses(TeamsError),
+    summary="Every group with its members and spend of a billing cycle",
+)
+def list_groups(api: ApiPart, caller: Reader, billing_cycle: BillingCycleDay = None) -> Response:
+    organization_id = tenant(caller)
+    with api.store.read() as session:
+        organization = reading.organization(session, organization_id)
+        cycle = cycle_for(api, organization, billing_cycle)
+        rows = reading.groups(session, organization_id)
+        current = reading.current_people(session, organization_id)
+        former = reading.former_people(session, organization_id, cycle)
+    spent = api.spend.by_group_and_day(organization_id, cycle, organization.time_zone)
+    by_member = api.spend.by_group_and_member(organization_id, cycle)
+    shown = [
+        _reported(
+            row,
+            current.get(row.id, []),
+            former.get(row.id, []),
+            spent.get(row.id),
+            by_member.get(row.id, {}),
+        )
+        for row in rows
+    ]
+    unassigned = _unassigned(
+        organization,
+        current.get(UNASSIGNED, []),
+        spent.get(UNASSIGNED),
+        by_member.get(UNASSIGNED, {}),
+    )
+    return Json(
+        {"groups": shown, "unassignedGroup": unassigned, "billingCycle": shown_cycle(cycle)}
+    )
+
+
+@router.get(
+    "/groups/{groupId}",
+    response_model=teams.OneGroup,
+    responses=responses(TeamsError, 404),
+    summary="One group; its members with their spend by day",
+)
+def get_group(
+    api: ApiPart,
+    caller: Reader,
+    groupId: GroupId,
+    billing_cycle: BillingCycleDay = None,
+) -> Response:
+    organization_id = tenant(caller)
+    with api.store.read() as session:
+        organization = reading.organization(session, organization_id)
+        cycle = cycle_for(api, organization, billing_cycle)
+        row = None if groupId == UNASSIGNED else reading.group(session, organization_id, groupId)
+        current = reading.current_people(session, organization_id, groupId)[groupId]
+        former = reading.former_people(session, organization_id, cycle, groupId)[groupId]
+    zone = organization.time_zone
+    spent = api.spend.by_group_and_day(organization_id, cycle, zone, groupId).get(groupId)
+    daily = api.spend.by_member_and_day(organization_id, cycle, zone, groupId)
+    totals = {member: sum(days.values(), Amount()) for member, days in daily.items()}
+    if row is None:
+        shown = _unassigned(organization, current, spent, totals)
+    else:
+        shown = _reported(row, current, former, spent, totals)
+    for person in [*shown["currentMembers"], *shown["formerMembers"]]:
+        person["dailySpend"] = _days(daily.get(person["userId"], {}))
+    return Json({"group": shown, "billingCycle": shown_cycle(cycle)})
+
+
+@router.post(
+    "/groups",
+    response_model=teams.ChangedGroup,
+    responses=responses(TeamsError, 409),
+    summary="Create a group",
+)
+def post_group(api: ApiPart, caller: Editor, body: NewGroup) -> Response:
+    return _changed(api, caller, lambda change: create_group(change, body.name))
+
+
+@router.patch(
+    "/groups/{groupId}",
+    response_model=teams.ChangedGroup,
+    responses=responses(TeamsError, 404, 409),
+    summary="Rename a group, or sync it with a directory group",
+)
+def patch_group(api: ApiPart, caller: Editor, groupId: GroupId, body: GroupChange) -> Response:
+    given = body.model_fields_set
+    if len(given) != 1:
+        raise invalid("Change one field a request: name, or directoryGroupId.", "body")
+    if body.name is not None:
+        name = body.name
+        return _changed(api, caller, lambda change: rename_group(change, groupId, name))
+    if "name" in given:
+        raise invalid("A name cannot be null.", "body.name")
+    directory = body.directoryGroupId
+    if directory is None:
+        return _changed(api, caller, lambda change: detach_directory(change, groupId))
+    return _changed(api, caller, lambda change: attach_directory(change, groupId, directory))
+
+
+@router.delete(
+    "/groups/{groupId}",
+    status_code=204,
+    responses=responses(TeamsError, 404, 409),
+    response_class=Response,
+    summary="Delete a group for ever: all of its usage, past too, becomes Unassigned",
+)
+def delete_one(api: ApiPart, caller: Editor, groupId: GroupId) -> Response:
+    with api.control.change(tenant(caller), caller.actor()) as change:
+        delete_group(change, groupId)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/groups/{groupId}/members",
+    response_model=teams.ChangedGroup,
+    responses=responses(TeamsError, 404, 409),
+    summary="Add members who are in no other group",
+)
+def post_members(api: ApiPart, caller: Editor, groupId: GroupId, body: UserIds) -> Response:
+    def add(change: Change) -> BillingGroup:
+        add_members(change, groupId, body.userIds, "userIds")
+        return reading.group(change.session, change.organization_id, groupId)
+
+    return _changed(api, caller, add)
+
+
+@router.delete(
+    "/groups/{groupId}/members",
+    response_model=teams.ChangedGroup,
+    responses=responses(TeamsError, 404, 409),
+    summary="Make members of the group Unassigned",
+)
+def delete_members(api: ApiPart, caller: Editor, groupId: GroupId, body: UserIds) -> Response:
+    def remove(change: Change) -> BillingGroup:
+        remove_members(change, groupId, body.userIds, "userIds")
+        return reading.group(change.session, change.organization_id, groupId)
+
+    return _changed(api, caller, remove)
+
+
+def tenant(caller: Caller) -> str:
+    """The key's organisation; `Allow(tenant=True)` has made sure that it has one."""
+    if caller.organization_id is None:
+        raise Refused(403, "forbidden", "This key belongs to no organisation.")
+    return caller.organization_id
+
+
+def cycle_for(api: Api, organization: Organization, day: date | None) -> Cycle:
+    """The cycle that holds this day, or the current one. Raises Refused for absurd days."""
+    anchor, zone = organization.billing_anchor_day, organization.time_zone
+    if day is None:
+        return cycle_at(api.control.clock(), anchor, zone)
+    if not 2000 <= day.year <= 2200:
+        raise invalid("The day must lie between 2000 and 2200.", "billingCycle")
+    return cycle_of(day, anchor, zone)
+
+
+def shown_cycle(cycle: Cycle) -> dict[str, str]:
+    return {"cycleStart": iso(cycle.start), "cycleEnd": iso(cycle.end)}
+
+
+def _changed(api: Api, caller: Caller, do: Any) -> Response:
+    with api.control.change(tenant(caller), caller.actor()) as change:
+        row: BillingGroup = do(change)
+        change.session.flush()
+        change.session.refresh(row)
+        members = _members(change.session, row)
+    shown = _described(row) | {"memberCount": len(members), "members": members}
+    return Json({"group": shown})
+
+
+def _members(session: Session, row: BillingGroup) -> list[dict[str, Any]]:
+    people = reading.current_people(session, row.organization_id, row.id)[row.id]
+    return [
+        {
+            "userId": person.member_id,
+            "name": person.name,
+            "email": person.email,
+            "joinedAt": iso(person.joined_at),
+        }
+        for person in people
+    ]
+
+
+def _described(row: BillingGroup) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "type": "BILLING",
+        "directoryGroupId": row.directory_group_id,
+        "configuredBy": row.configured_by,
+        "nameConflict": row.name_conflict,
+        "createdAt": iso(row.created_at),
+        "updatedAt": iso(row.updated_at),
+    }
+
+
+def _reported(
+    row: BillingGroup,
+    current: list[reading.Person],
+    former: list[reading.Person],
+    spent: GroupSpend | None,
+    by_member: dict[str, Amount],
+) -> dict[str, Any]:
+    return _described(row) | _report(current, former, spent, by_member)
+
+
+def _unassigned(
+    organization: Organization,
+    current: list[reading.Person],
+    spent: GroupSpend | None,
+    by_member: dict[str, Amount],
+) -> dict[str, Any]:
+    described = {
+        "id": UNASSIGNED,
+        "name": "Unassigned",
+        "type": "BILLING",
+        "directoryGroupId": None,
+        "configuredBy": "manual",
+        "nameConflict": None,
+        "createdAt": iso(organization.created_at),
+        "updatedAt": iso(organization.created_at),
+    }
+    return described | _report(current, [], spent, by_member)
+
+
+def _report(
+    current: list[reading.Person],
+    former: list[reading.Person],
+    spent: GroupSpend | None,
+    by_member: dict[str, Amount],
+) -> dict[str, Any]:
+    nothing = Amount()
+    here = {person.member_id for person in current}
+    return {
+        "memberCount": len(current),
+        "spendCents": spent.total.cents if spent else 0.0,
+        "currentMembers": [_person(one, by_member.get(one.member_id, nothing)) for one in current],
+        "formerMembers": [
+            _person(one, by_member.get(one.member_id, nothing))
+            for one in former
+            if one.member_id not in here
+        ],
+        "dailySpend": _days(spent.by_day) if spent else [],
+    }
+
+
+def _person(person: reading.Person, amount: Amount) -> dict[str, Any]:
+    return {
+        "userId": person.member_id,
+        "name": person.name,
+        "email": person.email,
+        "joinedAt": iso(person.joined_at),
+        "leftAt": iso(person.left_at) if person.left_at else None,
+        "spendCents": amount.cents,
+    }
+
+
+def _days(by_day: dict[date, Amount]) -> list[dict[str, Any]]:
+    return [
+        {"date": day.isoformat(), "spendCents": amount.cents}
+        for day, amount in sorted(by_day.items())
+    ]

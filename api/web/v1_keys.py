@@ -1,0 +1,221 @@
+"""`/v1`: API keys and SCIM tokens, and the audit log."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from sqlalchemy import select
+from starlette.responses import Response
+
+from api import reading
+from api.rules import keys as key_rules
+from api.rules.change import Transaction
+from api.storage.ledgers import ApiKey, AuditEntry
+from api.web.answers import Error, Json, responses
+from api.web.context import (
+    ADMINS,
+    OPERATORS,
+    Allow,
+    Api,
+    ApiPart,
+    Caller,
+    OrganizationId,
+    path_id,
+)
+from api.web.idempotency import Answer, Once, OncePart, transact_once
+from api.web.pages import Cursor, Limit, after_number, after_text, page
+from api.web.shapes import v1
+from api.web.shapes.common import iso
+from api.web.teams_usage import shown_audit
+
+router = APIRouter(prefix="/v1", tags=["Keys and audit"])
+
+Admin = Annotated[Caller, Depends(Allow(ADMINS, "api"))]
+Operator = Annotated[Caller, Depends(Allow(OPERATORS, "api"))]
+KeyId = Annotated[str, path_id("key_01ARZ3NDEKTSV4RRFFQ69G5FAV", "The key's id, not its secret.")]
+ONE = "/organizations/{organization_id}/keys"
+
+
+@router.get(
+    ONE,
+    response_model=v1.Keys,
+    responses=responses(Error, 404),
+    summary="An organisation's keys and SCIM tokens, without their secrets",
+)
+def list_keys(
+    api: ApiPart,
+    caller: Admin,
+    organization_id: OrganizationId,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+) -> Response:
+    return _listed(api, organization_id, limit, cursor)
+
+
+@router.post(
+    ONE,
+    status_code=201,
+    response_model=v1.NewSecret,
+    responses=responses(Error, 404, 422),
+    summary="Make a key; its secret is shown this once",
+)
+def post_key(
+    api: ApiPart, caller: Admin, once: OncePart, organization_id: OrganizationId, body: v1.NewKey
+) -> Response:
+    return _created(api, caller, once, organization_id, body)
+
+
+@router.post(
+    ONE + "/{key_id}/rotate",
+    status_code=201,
+    response_model=v1.NewSecret,
+    responses=responses(Error, 404, 422),
+    summary="A new secret; the old one ends at once",
+)
+def post_rotation(
+    api: ApiPart, caller: Admin, once: OncePart, organization_id: OrganizationId, key_id: KeyId
+) -> Response:
+    return _rotated(api, caller, once, organization_id, key_id)
+
+
+@router.delete(
+    ONE + "/{key_id}",
+    status_code=204,
+    response_class=Response,
+    responses=responses(Error, 404),
+    summary="Revoke a key, at once and for ever",
+)
+def delete_key(
+    api: ApiPart, caller: Admin, organization_id: OrganizationId, key_id: KeyId
+) -> Response:
+    with api.control.transaction(caller.actor()) as transaction:
+        key_rules.revoke_key(transaction, key_id, organization_id)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/keys",
+    response_model=v1.Keys,
+    responses=responses(Error),
+    summary="Keys that are bound to no organisation",
+)
+def list_platform_keys(
+    api: ApiPart, caller: Operator, limit: Limit = 100, cursor: Cursor = ""
+) -> Response:
+    return _listed(api, None, limit, cursor)
+
+
+@router.post(
+    "/keys",
+    status_code=201,
+    response_model=v1.NewSecret,
+    responses=responses(Error, 422),
+    summary="Make an operator's key, or one to ingest for every organisation",
+)
+def post_platform_key(api: ApiPart, caller: Operator, once: OncePart, body: v1.NewKey) -> Response:
+    return _created(api, caller, once, None, body)
+
+
+@router.post(
+    "/keys/{key_id}/rotate",
+    status_code=201,
+    response_model=v1.NewSecret,
+    responses=responses(Error, 404, 422),
+    summary="A new secret; the old one ends at once",
+)
+def post_platform_rotation(
+    api: ApiPart, caller: Operator, once: OncePart, key_id: KeyId
+) -> Response:
+    return _rotated(api, caller, once, None, key_id)
+
+
+@router.delete(
+    "/keys/{key_id}",
+    status_code=204,
+    response_class=Response,
+    responses=responses(Error, 404),
+    summary="Revoke a key, at once and for ever",
+)
+def delete_platform_key(api: ApiPart, caller: Operator, key_id: KeyId) -> Response:
+    with api.control.transaction(caller.actor()) as transaction:
+        key_rules.revoke_key(transaction, key_id, None)
+    return Response(status_code=204)
+
+
+def _listed(api: Api, organization_id: str | None, limit: int, cursor: str) -> Response:
+    with api.store.read() as session:
+        if organization_id is not None:
+            reading.organization(session, organization_id)
+        rows = session.scalars(
+            select(ApiKey)
+            .where(
+                ApiKey.organization_id == organization_id
+                if organization_id is not None
+                else ApiKey.organization_id.is_(None),
+                ApiKey.id > after_text(cursor),
+            )
+            .order_by(ApiKey.id)
+            .limit(limit + 1)
+        ).all()
+    return Json(page(rows, limit, shown_key, lambda row: row.id))
+
+
+def _created(
+    api: Api, caller: Caller, once: Once, organization_id: str | None, body: v1.NewKey
+) -> Response:
+    def create(transaction: Transaction) -> Answer:
+        scope = key_rules.Scope(body.scope)
+        return _answer(
+            key_rules.create_key(transaction, scope, body.name, organization_id, body.expires_at)
+        )
+
+    return transact_once(api, caller, once, organization_id, create)
+
+
+def _rotated(
+    api: Api, caller: Caller, once: Once, organization_id: str | None, key_id: str
+) -> Response:
+    def rotate(transaction: Transaction) -> Answer:
+        return _answer(key_rules.rotate_key(transaction, key_id, organization_id))
+
+    return transact_once(api, caller, once, organization_id, rotate)
+
+
+def _answer(new: key_rules.NewKey) -> Answer:
+    shown = shown_key(new.key)
+    return Answer(201, shown | {"secret": new.secret}, kept=shown | {"secret": None})
+
+
+def shown_key(row: ApiKey) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "scope": row.scope,
+        "name": row.name,
+        "hint": row.hint,
+        "organization_id": row.organization_id,
+        "created_at": iso(row.created_at),
+        "expires_at": iso(row.expires_at) if row.expires_at else None,
+        "revoked_at": iso(row.revoked_at) if row.revoked_at else None,
+    }
+
+
+@router.get(
+    "/organizations/{organization_id}/audit",
+    response_model=v1.AuditEntries,
+    responses=responses(Error, 404),
+    summary="Every change, newest first",
+)
+def list_audit(
+    api: ApiPart,
+    caller: Admin,
+    organization_id: OrganizationId,
+    limit: Limit = 100,
+    cursor: Cursor = "",
+) -> Response:
+    before = after_number(cursor)
+    query = select(AuditEntry).where(AuditEntry.organization_id == organization_id)
+    if before is not None:
+        query = query.where(AuditEntry.id < before)
+    with api.store.read() as session:
+        reading.organization(session, organization_id)
+        rows = session.scalars(query.order_by(AuditEntry.id.desc()).limit(limit + 1)).all()
+    return Json(page(rows, limit, shown_audit, lambda row: row.id))

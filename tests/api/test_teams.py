@@ -1,0 +1,176 @@
+"""`/teams/groups` answers as Cursor's Admin API does, and refuses in its shape."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from api.rules.members import NewMember, create_member
+from tests.api.conftest import ADMIN
+from tests.api.rated import RatedRow, insert_rated
+from tests.api.serving import Served, serving
+from tests.conftest import MakeSettings
+from warehouse.migrations import migrate as migrate_warehouse
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def served(make_settings: MakeSettings, clickhouse: object) -> Iterator[Served]:
+    settings = make_settings()
+    migrate_warehouse(settings)
+    with serving(settings) as opened:
+        with opened.control.change("org_a", ADMIN) as change:
+            for name in ("ann", "ben"):
+                email = f"{name}@example.com"
+                create_member(change, NewMember(email, name.title(), member_id=name))
+        yield opened
+
+
+@pytest.fixture
+def admin(served: Served) -> Iterator[httpx.Client]:
+    with served.client("admin") as client:
+        yield client
+
+
+def create(admin: httpx.Client, name: str) -> str:
+    answer = admin.post("/teams/groups", json={"name": name, "type": "BILLING"})
+    assert answer.status_code == 200, answer.text
+    group_id: str = answer.json()["group"]["id"]
+    return group_id
+
+
+def test_a_script_written_for_cursor_works(admin: httpx.Client) -> None:
+    group_id = create(admin, "Research")
+    assert group_id.startswith("group_")
+    assert len(group_id) == 32
+    added = admin.post(f"/teams/groups/{group_id}/members", json={"userIds": ["ann", "ben"]})
+    members = added.json()["group"]["members"]
+    assert [one["userId"] for one in members] == ["ann", "ben"]
+    assert set(members[0]) == {"userId", "name", "email", "joinedAt"}
+    removed = admin.request(
+        "DELETE", f"/teams/groups/{group_id}/members", json={"userIds": ["ben"]}
+    )
+    assert removed.json()["group"]["memberCount"] == 1
+    renamed = admin.patch(f"/teams/groups/{group_id}", json={"name": "Lab"})
+    assert renamed.json()["group"]["name"] == "Lab"
+    listed = admin.get("/teams/groups").json()
+    (group,) = listed["groups"]
+    assert set(group) >= {
+        *("id", "name", "type", "directoryGroupId", "memberCount", "createdAt", "updatedAt"),
+        *("spendCents", "currentMembers", "formerMembers", "dailySpend"),
+    }
+    assert [one["userId"] for one in group["currentMembers"]] == ["ann"]
+    assert [one["userId"] for one in group["formerMembers"]] == ["ben"]
+    assert group["formerMembers"][0]["leftAt"]
+    assert listed["unassignedGroup"]["id"] == "group_unassigned"
+    assert [one["userId"] for one in listed["unassignedGroup"]["currentMembers"]] == ["ben"]
+    assert listed["billingCycle"]["cycleStart"] <= listed["billingCycle"]["cycleEnd"]
+    assert admin.delete(f"/teams/groups/{group_id}").status_code == 204
+    assert admin.get("/teams/groups").json()["groups"] == []
+
+
+def test_spend_is_in_fractional_cents_and_follows_the_stamp(
+    admin: httpx.Client, served: Served
+) -> None:
+    group_id = create(admin, "Research")
+    other = create(admin, "Sales")
+    day = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    insert_rated(
+        served.app.state.api.settings,
+        [
+            RatedRow("e1", "ann", group_id, day, 2_450_125_487, overage_micro=450_125_487),
+            RatedRow("e2", "ben", group_id, day, 1, meter="ai.images"),
+            RatedRow("e3", "ann", other, day, 7_000_000),
+        ],
+    )
+    group = admin.get(f"/teams/groups/{group_id}").json()["group"]
+    assert group["spendCents"] == 2450.125488
+    assert group["dailySpend"] == [{"date": day.date().isoformat(), "spendCents": 2450.125488}]
+    table = admin.get("/v1/organizations/org_a/groups").json()
+    assert {row["name"]: row["spend_micro"] for row in table["items"]} == {
+        "Research": 2_450_125_488,
+        "Sales": 7_000_000,
+    }
+    spend = admin.post("/teams/spend", json={}).json()
+    assert spend["totalMembers"] == 2
+    first = spend["teamMemberSpend"][0]
+    assert (first["userId"], first["spendCents"]) == ("ann", 450.125487)
+    assert first["overallSpendCents"] == 2457.125487
+    events = admin.post("/teams/filtered-usage-events", json={"email": "ANN@example.com"}).json()
+    assert events["totalUsageEventsCount"] == 2
+    assert sum(event["chargedCents"] for event in events["usageEvents"]) == 2457.125487
+    assert events["usageEvents"][0]["timestamp"].isdigit()
+    assert events["pagination"]["numPages"] == 1
+    one = admin.post(
+        "/teams/filtered-usage-events", json={"userId": "ann", "email": "ben@example.com"}
+    )
+    assert one.json()["totalUsageEventsCount"] == 0
+    start = int(day.timestamp() * 1000)
+    daily = admin.post(
+        "/teams/daily-usage-data", json={"startDate": start, "endDate": start + 86_400_000}
+    ).json()
+    assert {(row["userId"], row["usageEvents"]) for row in daily["data"]} == {
+        ("ann", 2),
+        ("ben", 1),
+    }
+    admin.delete(f"/teams/groups/{group_id}")
+    served_rows = admin.get("/v1/organizations/org_a/groups").json()
+    assert [row["name"] for row in served_rows["items"]] == ["Sales"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/teams/groups", {"name": ""}, 400),
+        ("POST", "/teams/groups", {"name": "x", "colour": "red"}, 400),
+        ("POST", "/teams/groups", {"name": "unassigned"}, 409),
+        ("PATCH", "/teams/groups/group_x", {"name": "x"}, 404),
+        ("PATCH", "/teams/groups/group_x", {"name": "x", "directoryGroupId": None}, 400),
+        ("PATCH", "/teams/groups/group_unassigned", {"name": "x"}, 409),
+        ("DELETE", "/teams/groups/group_unassigned", None, 409),
+        ("POST", "/teams/groups/group_x/members", {"userIds": []}, 400),
+        ("POST", "/teams/filtered-usage-events", {"hostingType": "moon"}, 400),
+        ("POST", "/teams/filtered-usage-events", {"pageSize": 1001}, 400),
+        ("POST", "/teams/daily-usage-data", {"startDate": 0, "endDate": 2_678_400_000}, 400),
+        ("GET", "/teams/nothing", None, 404),
+        ("PUT", "/teams/groups", {}, 405),
+        ("GET", "/teams/groups?billingCycle=9999-12-31", None, 400),
+    ],
+)
+def test_refusals_have_cursors_shape(
+    admin: httpx.Client, method: str, path: str, body: object, status: int
+) -> None:
+    answer = admin.request(method, path, json=body)
+    assert answer.status_code == status, answer.text
+    told = answer.json()
+    assert isinstance(told["error"], str)
+    assert told["message"]
+    assert told["what_to_do"]
+
+
+def test_somebody_of_another_group_must_be_removed_first(admin: httpx.Client) -> None:
+    one, two = create(admin, "One"), create(admin, "Two")
+    admin.post(f"/teams/groups/{one}/members", json={"userIds": ["ann"]})
+    refused = admin.post(f"/teams/groups/{two}/members", json={"userIds": ["ann"]})
+    assert refused.status_code == 409
+    assert refused.json()["code"] == "member_in_other_group"
+    assert refused.json()["where"] == "userIds[0]"
+
+
+def test_members_and_audit_log(admin: httpx.Client) -> None:
+    members = admin.get("/teams/members").json()["teamMembers"]
+    assert members[0] == {
+        "id": "ann",
+        "name": "Ann",
+        "email": "ann@example.com",
+        "role": "member",
+        "isRemoved": False,
+    }
+    group_id = create(admin, "One")
+    events = admin.get("/teams/audit-logs").json()["events"]
+    assert events[0]["eventType"] == "group.create"
+    assert events[0]["subjectId"] == group_id
+    assert events[0]["actor"].startswith("key:")
+    assert events[0]["after"]["name"] == "One"
