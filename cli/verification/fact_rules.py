@@ -1,0 +1,173 @@
+"""The model's rules of facts: what each needs to hold, and what it then says or moves.
+
+The checks of a fact stand in the order of the reasons.
+"""
+
+from datetime import datetime
+
+from cli.verification.books import GivenGrant, Movement, Organisation, PoolId
+from cli.verification.fact_reading import Fact, check_values
+from cli.verification.parsing import refuse_if
+from schemas.reasons import Reason
+from schemas.records import INT64_MAX, UNASSIGNED
+
+SUBJECT = {
+    "organization_created": ("settings", None),
+    "organization_settings": ("settings", None),
+    "member_assigned": ("member", "member_id"),
+    "member_removed": ("member", "member_id"),
+    "member_alias": ("alias", "alias_hash"),
+    "group_created": ("group", "group_id"),
+    "group_deleted": ("deletion", "group_id"),
+    "website_assigned": ("website", "website_id"),
+    "price_set": ("price", "meter"),
+}
+"""Under which kind and field an applied fact is looked up later."""
+
+
+def apply_fact(organisation: Organisation, fact: Fact, now: datetime) -> list[Movement]:
+    """Keeps the fact and answers what it moved. Raises Refused; nothing is kept then."""
+    check_values(fact)
+    if fact.topic == "credits":
+        return _credit(organisation, fact)
+    _check_membership(organisation, fact)
+    if fact.type in SUBJECT:
+        kind, name = SUBJECT[fact.type]
+        organisation.said[kind, fact[name] if name else ""].append(fact)
+    if fact.type == "group_deleted" and fact.effective_at <= now:
+        return close_group(organisation, fact["group_id"])
+    return []
+
+
+def close_group(organisation: Organisation, group_id: str) -> list[Movement]:
+    """The deletion is in force: what remains is forfeited, debt is written off. Once."""
+    if group_id in organisation.closed:
+        return []
+    organisation.closed.add(group_id)
+    pool: PoolId = ("group", group_id)
+    moved: list[Movement] = []
+    for grant in sorted(organisation.by_pool[pool], key=GivenGrant.burns):
+        entry_id, left = f"group-deleted:{group_id}:{grant.grant_id}", grant.left_micro
+        legs = [("available", grant.grant_id, -left), ("forfeited", grant.grant_id, left)]
+        moved += organisation.move(entry_id, legs, pool)
+    owed = organisation.debt[pool]
+    legs = [("debt", "", owed), ("forfeited", "", -owed)]
+    return moved + organisation.move(f"group-debt:{group_id}", legs, pool)
+
+
+def _check_membership(organisation: Organisation, fact: Fact) -> None:
+    said = organisation.said
+    if fact.type == "organization_created":
+        refuse_if(bool(said.get(("settings", ""))), Reason.ORGANIZATION_EXISTS)
+    if fact.type in ("group_created", "group_renamed", "group_deleted"):
+        refuse_if(fact["group_id"] == UNASSIGNED, Reason.RESERVED_GROUP)
+    if fact.type == "group_created":
+        refuse_if(bool(said.get(("group", fact["group_id"]))), Reason.GROUP_EXISTS)
+    if fact.type == "group_deleted":
+        refuse_if(not said.get(("group", fact["group_id"])), Reason.UNKNOWN_GROUP)
+        refuse_if(bool(said.get(("deletion", fact["group_id"]))), Reason.GROUP_DELETED)
+    if fact.type in ("group_renamed", "member_assigned", "website_assigned"):
+        _check_group(organisation, fact["group_id"], fact.effective_at)
+    if fact.type in ("member_removed", "member_alias"):
+        refuse_if(not said.get(("member", fact["member_id"])), Reason.UNKNOWN_MEMBER)
+    if fact.type == "member_alias":
+        _check_alias(organisation, fact)
+
+
+def _check_group(organisation: Organisation, group_id: str, at: datetime) -> None:
+    if group_id == UNASSIGNED:
+        return
+    refuse_if(not organisation.said.get(("group", group_id)), Reason.UNKNOWN_GROUP)
+    deleted_at = organisation.deleted_at(group_id)
+    refuse_if(deleted_at is not None and deleted_at <= at, Reason.GROUP_DELETED)
+
+
+def _check_alias(organisation: Organisation, fact: Fact) -> None:
+    """An alias is one member's at a time, also where facts arrive out of their order."""
+    now_held = organisation.as_of("alias", fact["alias_hash"], fact.effective_at)
+    holder = "" if now_held is None or now_held["removed"] else now_held["member_id"]
+    if fact["removed"]:
+        refuse_if(holder != fact["member_id"], Reason.INVALID_FACT)
+        return
+    holders = {holder} | {
+        other["member_id"]
+        for other in organisation.said.get(("alias", fact["alias_hash"]), ())
+        if other.effective_at > fact.effective_at and not other["removed"]
+    }
+    refuse_if(bool(holders - {"", fact["member_id"]}), Reason.ALIAS_TAKEN)
+
+
+def _credit(organisation: Organisation, fact: Fact) -> list[Movement]:
+    if fact.type == "revoked":
+        return _revoke(organisation, fact)
+    pool: PoolId = (fact["pool_kind"], fact["pool_id"])
+    _check_pool(organisation, pool, fact.effective_at)
+    amount_micro = fact["amount_micro"]
+    if fact.type == "granted":
+        refuse_if(fact["grant_id"] in organisation.grants, Reason.GRANT_EXISTS)
+        grant = GivenGrant(
+            fact["grant_id"],
+            pool,
+            fact["kind"] == "monthly",
+            fact.effective_at,
+            fact["expires_at"],
+            amount_micro,
+        )
+        return _give(organisation, grant, f"grant:{grant.grant_id}", "issued")
+    if amount_micro > 0:
+        name = f"adjustment:{fact.version}"
+        grant = GivenGrant(name, pool, False, fact.effective_at, None, amount_micro)
+        return _give(organisation, grant, f"adjust:{fact.version}", "adjusted")
+    refuse_if(-amount_micro > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
+    parts = organisation.spend(pool, -amount_micro, fact.effective_at)
+    owed = -amount_micro - sum(part for _, part in parts)
+    refuse_if(organisation.debt[pool] + owed > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
+    legs = [("available", grant_id, -part) for grant_id, part in parts]
+    legs += [("debt", "", -owed), ("adjusted", "", -amount_micro)]
+    return organisation.move(f"adjust:{fact.version}", legs, pool)
+
+
+def _check_pool(organisation: Organisation, pool: PoolId, at: datetime) -> None:
+    kind, pool_id = pool
+    if kind == "website":
+        refuse_if(not organisation.said.get(("website", pool_id)), Reason.UNKNOWN_WEBSITE)
+        return
+    refuse_if(pool_id == UNASSIGNED, Reason.RESERVED_GROUP)
+    refuse_if(pool_id in organisation.closed, Reason.GROUP_DELETED)
+    _check_group(organisation, pool_id, at)
+
+
+def _give(
+    organisation: Organisation, grant: GivenGrant, entry_id: str, from_account: str
+) -> list[Movement]:
+    amount_micro, pool = grant.amount_micro, grant.pool
+    repaid = min(organisation.debt[pool], amount_micro)
+    available = sum(other.left_micro for other in organisation.by_pool[pool])
+    refuse_if(amount_micro > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
+    refuse_if(available + amount_micro - repaid > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
+    organisation.grants[grant.grant_id] = grant
+    organisation.by_pool[pool].append(grant)
+    legs = [
+        ("available", grant.grant_id, amount_micro - repaid),
+        ("debt", grant.grant_id, repaid),
+        (from_account, grant.grant_id, -amount_micro),
+    ]
+    return organisation.move(entry_id, legs, pool)
+
+
+def _revoke(organisation: Organisation, fact: Fact) -> list[Movement]:
+    grant = organisation.grants.get(fact["grant_id"])
+    refuse_if(grant is None, Reason.UNKNOWN_GRANT)
+    assert grant is not None
+    amount_micro = fact["amount_micro"]
+    refuse_if(grant.revoked_micro + amount_micro > grant.amount_micro, Reason.AMOUNT_TOO_LARGE)
+    taken = min(grant.left_micro, amount_micro)
+    owed = amount_micro - taken
+    refuse_if(organisation.debt[grant.pool] + owed > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
+    grant.revoked_micro += amount_micro
+    legs = [
+        ("available", grant.grant_id, -taken),
+        ("debt", grant.grant_id, -owed),
+        ("revoked", grant.grant_id, amount_micro),
+    ]
+    return organisation.move(f"revoke:{fact.version}", legs, grant.pool)
