@@ -4,7 +4,8 @@ Amounts are integers until the moment they are shown: micro-credits, and `money_
 the currency's unit), which sums without loss. Cents are shown as fractions, as Cursor does.
 """
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -16,6 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from api.errors import unavailable
 from api.rules.cycle import Cycle
+from schemas.records import UNASSIGNED
 from schemas.settings import Settings
 from warehouse.connection import WarehouseError, connect
 
@@ -87,56 +89,71 @@ class Spend:
             ) from error
         return list(rows)
 
-    def by_group(self, organization_id: str, cycle: Cycle) -> dict[str, Amount]:
-        """Spend by group as reports show it: deleted groups are Unassigned."""
+    def by_group(
+        self, organization_id: str, cycle: Cycle, live: Collection[str]
+    ) -> dict[str, Amount]:
+        """Spend by group as reports show it. What is not among the `live` groups is Unassigned:
+        so a deletion shows here at once, before ClickHouse has been told."""
         rows = self.query(
             f"SELECT group_id, {AMOUNTS} FROM spend WHERE {PERIOD} GROUP BY group_id",  # noqa: S608
             period(organization_id, cycle),
         )
-        return {row[0]: Amount(int(row[1]), int(row[2])) for row in rows}
+        found: dict[str, Amount] = defaultdict(Amount)
+        for group, micro, pico in rows:
+            found[_place(group, live)] += Amount(int(micro), int(pico))
+        return found
 
     def by_group_and_day(
-        self, organization_id: str, cycle: Cycle, time_zone: str, group_id: str = ""
+        self, organization_id: str, cycle: Cycle, live: Collection[str], time_zone: str
     ) -> dict[str, GroupSpend]:
         """As `by_group`, with the days of the organisation's calendar."""
         rows = self.query(
             f"SELECT group_id, toDate(event_time, {{zone:String}}) AS day, {AMOUNTS} "  # noqa: S608
-            f"FROM spend WHERE {PERIOD} AND {{group:String}} IN ('', group_id) "
-            "GROUP BY group_id, day ORDER BY day",
-            {**period(organization_id, cycle), "zone": time_zone, "group": group_id},
+            f"FROM spend WHERE {PERIOD} GROUP BY group_id, day ORDER BY day",
+            {**period(organization_id, cycle), "zone": time_zone},
         )
-        found: dict[str, GroupSpend] = {}
+        found: dict[str, GroupSpend] = defaultdict(GroupSpend)
         for group, day, micro, pico in rows:
-            spent = found.setdefault(group, GroupSpend())
-            spent.by_day[day] = Amount(int(micro), int(pico))
-            spent.total += spent.by_day[day]
+            spent, amount = found[_place(group, live)], Amount(int(micro), int(pico))
+            spent.by_day[day] = spent.by_day.get(day, Amount()) + amount
+            spent.total += amount
         return found
 
     def by_group_and_member(
-        self, organization_id: str, cycle: Cycle, group_id: str = ""
+        self, organization_id: str, cycle: Cycle, live: Collection[str]
     ) -> dict[str, dict[str, Amount]]:
         rows = self.query(
             f"SELECT group_id, member_id, {AMOUNTS} FROM spend WHERE {PERIOD} "  # noqa: S608
-            "AND {group:String} IN ('', group_id) GROUP BY group_id, member_id",
-            {**period(organization_id, cycle), "group": group_id},
+            "GROUP BY group_id, member_id",
+            period(organization_id, cycle),
         )
-        found: dict[str, dict[str, Amount]] = {}
+        found: dict[str, dict[str, Amount]] = defaultdict(dict)
         for group, member_id, micro, pico in rows:
-            found.setdefault(group, {})[member_id] = Amount(int(micro), int(pico))
+            people = found[_place(group, live)]
+            amount = Amount(int(micro), int(pico))
+            people[member_id] = people.get(member_id, Amount()) + amount
         return found
 
     def by_member_and_day(
-        self, organization_id: str, cycle: Cycle, time_zone: str, group_id: str
+        self,
+        organization_id: str,
+        cycle: Cycle,
+        live: Collection[str],
+        time_zone: str,
+        group_id: str,
     ) -> dict[str, dict[date, Amount]]:
+        """The spend of one group's members, or of all that is Unassigned."""
+        groups = sorted(live) if group_id == UNASSIGNED else [group_id]
+        condition = "NOT IN" if group_id == UNASSIGNED else "IN"
         rows = self.query(
             f"SELECT member_id, toDate(event_time, {{zone:String}}) AS day, {AMOUNTS} "  # noqa: S608
-            f"FROM spend WHERE {PERIOD} AND group_id = {{group:String}} "
+            f"FROM spend WHERE {PERIOD} AND group_id {condition} {{groups:Array(String)}} "
             "GROUP BY member_id, day ORDER BY day",
-            {**period(organization_id, cycle), "zone": time_zone, "group": group_id},
+            {**period(organization_id, cycle), "zone": time_zone, "groups": groups},
         )
-        found: dict[str, dict[date, Amount]] = {}
+        found: dict[str, dict[date, Amount]] = defaultdict(dict)
         for member_id, day, micro, pico in rows:
-            found.setdefault(member_id, {})[day] = Amount(int(micro), int(pico))
+            found[member_id][day] = Amount(int(micro), int(pico))
         return found
 
     def by_member(self, organization_id: str, cycle: Cycle) -> dict[str, tuple[int, int]]:
@@ -147,6 +164,10 @@ class Spend:
             period(organization_id, cycle),
         )
         return {row[0]: (int(row[1]), int(row[2])) for row in rows}
+
+
+def _place(group_id: str, live: Collection[str]) -> str:
+    return group_id if group_id in live else UNASSIGNED
 
 
 def period(organization_id: str, cycle: Cycle) -> dict[str, Any]:

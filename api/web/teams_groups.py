@@ -87,8 +87,9 @@ def list_groups(api: ApiPart, caller: Reader, billing_cycle: BillingCycleDay = N
         rows = reading.groups(session, organization_id)
         current = reading.current_people(session, organization_id)
         former = reading.former_people(session, organization_id, cycle)
-    spent = api.spend.by_group_and_day(organization_id, cycle, organization.time_zone)
-    by_member = api.spend.by_group_and_member(organization_id, cycle)
+    live = {row.id for row in rows}
+    spent = api.spend.by_group_and_day(organization_id, cycle, live, organization.time_zone)
+    by_member = api.spend.by_group_and_member(organization_id, cycle, live)
     shown = [
         _reported(
             row,
@@ -129,9 +130,10 @@ def get_group(
         row = None if groupId == UNASSIGNED else reading.group(session, organization_id, groupId)
         current = reading.current_people(session, organization_id, groupId)[groupId]
         former = reading.former_people(session, organization_id, cycle, groupId)[groupId]
+        live = {one.id for one in reading.groups(session, organization_id)}
     zone = organization.time_zone
-    spent = api.spend.by_group_and_day(organization_id, cycle, zone, groupId).get(groupId)
-    daily = api.spend.by_member_and_day(organization_id, cycle, zone, groupId)
+    spent = api.spend.by_group_and_day(organization_id, cycle, live, zone).get(groupId)
+    daily = api.spend.by_member_and_day(organization_id, cycle, live, zone, groupId)
     totals = {member: sum(days.values(), Amount()) for member, days in daily.items()}
     if row is None:
         shown = _unassigned(organization, current, spent, totals)

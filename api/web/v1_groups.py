@@ -57,7 +57,7 @@ def list_groups(
         rows = reading.groups(session, organization_id)
         counts = reading.member_counts(session, organization_id)
         directories = reading.directory_names(session, organization_id)
-    spent = api.spend.by_group(organization_id, cycle)
+    spent = api.spend.by_group(organization_id, cycle, {row.id for row in rows})
     unassigned = {
         "id": UNASSIGNED,
         "name": "Unassigned",

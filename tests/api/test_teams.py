@@ -118,6 +118,11 @@ def test_spend_is_in_fractional_cents_and_follows_the_stamp(
     admin.delete(f"/teams/groups/{group_id}")
     served_rows = admin.get("/v1/organizations/org_a/groups").json()
     assert [row["name"] for row in served_rows["items"]] == ["Sales"]
+    assert served_rows["unassigned"]["spend_micro"] == 2_450_125_488
+    unassigned = admin.get("/teams/groups/group_unassigned").json()["group"]
+    assert unassigned["spendCents"] == 2450.125488
+    people = [one["spendCents"] for one in unassigned["currentMembers"]]
+    assert people == [2450.125487, 0.000001]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,186 @@
+"""`/v1`: idempotency, pages, confirmation, keys, operators' routes."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from api.storage.ledgers import ApiKey
+from tests.api.seen import facts
+from tests.api.serving import Served, serving
+from tests.conftest import MakeSettings
+
+ORG = "/v1/organizations/org_a"
+
+
+@pytest.fixture
+def served(make_settings: MakeSettings) -> Iterator[Served]:
+    with serving(make_settings()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def admin(served: Served) -> Iterator[httpx.Client]:
+    with served.client("admin") as client:
+        yield client
+
+
+@pytest.fixture
+def operator(served: Served) -> Iterator[httpx.Client]:
+    with served.client("operator") as client:
+        yield client
+
+
+def test_a_repeated_post_happens_once(admin: httpx.Client, served: Served) -> None:
+    key = {"Idempotency-Key": "create-research"}
+    first = admin.post(f"{ORG}/groups", json={"name": "Research"}, headers=key)
+    again = admin.post(f"{ORG}/groups", json={"name": "Research"}, headers=key)
+    assert first.status_code == again.status_code == 201
+    assert first.json() == again.json()
+    other = admin.post(f"{ORG}/groups", json={"name": "Other"}, headers=key)
+    assert other.status_code == 422
+    assert other.json()["error"]["code"] == "idempotency_key_reused"
+    assert sum("GroupCreated" in repr(record.fact) for record in facts(served.control)) == 1
+
+
+def test_the_same_key_at_the_same_moment_happens_once(operator: httpx.Client) -> None:
+    def create(_: int) -> httpx.Response:
+        body, headers = {"id": "org_new", "name": "New"}, {"Idempotency-Key": "one"}
+        return operator.post("/v1/organizations", json=body, headers=headers)
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(create, range(6)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.text for answer in answers}) == 1
+
+
+def test_what_was_refused_may_be_tried_again_with_the_same_key(admin: httpx.Client) -> None:
+    key = {"Idempotency-Key": "x"}
+    body = {"member_ids": ["ann"]}
+    group = admin.post(f"{ORG}/groups", json={"name": "R"}).json()["id"]
+    assert admin.post(f"{ORG}/groups/{group}/members", json=body, headers=key).status_code == 404
+    admin.post(f"{ORG}/members", json={"id": "ann", "email": "ann@example.com"})
+    assert admin.post(f"{ORG}/groups/{group}/members", json=body, headers=key).status_code == 200
+
+
+def test_deleting_needs_the_name_typed(admin: httpx.Client) -> None:
+    group = admin.post(f"{ORG}/groups", json={"name": "Research"}).json()["id"]
+    assert admin.delete(f"{ORG}/groups/{group}").status_code == 400
+    wrong = admin.delete(f"{ORG}/groups/{group}", params={"confirm_name": "research lab"})
+    assert wrong.json()["error"]["code"] == "confirmation_differs"
+    right = admin.delete(f"{ORG}/groups/{group}", params={"confirm_name": "Research"})
+    assert right.status_code == 204
+
+
+def test_moves_are_atomic_and_members_can_be_listed_by_group(admin: httpx.Client) -> None:
+    group = admin.post(f"{ORG}/groups", json={"name": "R"}).json()["id"]
+    for number in range(5):
+        body = {"id": f"m{number}", "email": f"m{number}@example.com"}
+        assert admin.post(f"{ORG}/members", json=body).status_code == 201
+    moves = [{"member_id": f"m{number}", "group_id": group} for number in range(3)]
+    assert admin.post(f"{ORG}/moves", json={"moves": moves}).json() == {"moved": 3}
+    bad = [*moves[:1], {"member_id": "m4", "group_id": "group_nowhere"}]
+    assert admin.post(f"{ORG}/moves", json={"moves": bad}).status_code == 404
+    seen, cursor = [], ""
+    while True:
+        query = {"group_id": group, "limit": 2, "cursor": cursor}
+        page = admin.get(f"{ORG}/members", params=query).json()
+        seen += [row["id"] for row in page["items"]]
+        cursor = page["next_cursor"]
+        if not cursor:
+            break
+    assert seen == ["m0", "m1", "m2"]
+    one = admin.post(f"{ORG}/members/m0/move", json={"group_id": "group_unassigned"})
+    assert one.json()["group_id"] == "group_unassigned"
+
+
+@pytest.mark.parametrize("cursor", ["x", "e30", "eyJhZnRlciI6MX0", "é", "eyJhZnRlciI6W119"])
+def test_a_wrong_cursor_is_refused(admin: httpx.Client, cursor: str) -> None:
+    answer = admin.get(f"{ORG}/members", params={"cursor": cursor})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["where"] == "cursor"
+
+
+def test_keys_are_shown_once_rotated_and_revoked(admin: httpx.Client, served: Served) -> None:
+    headers = {"Idempotency-Key": "key"}
+    body = {"scope": "finance", "name": "export"}
+    made = admin.post(f"{ORG}/keys", json=body, headers=headers).json()
+    again = admin.post(f"{ORG}/keys", json=body, headers=headers).json()
+    assert again == made | {"secret": None}
+    with served.control.store.read() as session:
+        row = session.get_one(ApiKey, made["id"])
+        assert made["secret"] not in repr(vars(row))
+    assert "secret" not in admin.get(f"{ORG}/keys").json()["items"][0]
+
+    def works(secret: str) -> bool:
+        return httpx.get(served.url + ORG, auth=(secret, "")).status_code == 200
+
+    assert works(made["secret"])
+    rotated = admin.post(f"{ORG}/keys/{made['id']}/rotate").json()
+    assert works(rotated["secret"])
+    assert not works(made["secret"])
+    assert admin.delete(f"{ORG}/keys/{rotated['id']}").status_code == 204
+    assert not works(rotated["secret"])
+    assert admin.delete(f"{ORG}/keys/{rotated['id']}").status_code == 404
+
+
+def test_no_tenant_makes_an_operator(admin: httpx.Client) -> None:
+    refused = admin.post(f"{ORG}/keys", json={"scope": "operator", "name": "root"})
+    assert refused.status_code == 400
+    assert admin.post("/v1/keys", json={"scope": "operator", "name": "x"}).status_code == 403
+
+
+def test_the_operator_sets_prices_grants_and_settings(
+    operator: httpx.Client, admin: httpx.Client, served: Served
+) -> None:
+    group = admin.post(f"{ORG}/groups", json={"name": "R"}).json()["id"]
+    price = {"meter": "ai.tokens", "micro_per_million_units": 5}
+    assert operator.post("/v1/prices", json=price).status_code == 201
+    assert operator.post(f"{ORG}/prices", json=price).status_code == 201
+    books = [row["book"] for row in admin.get(f"{ORG}/prices").json()["items"]]
+    assert books == ["default", "organization"]
+    for organization_id in ("org_a", "org_b"):
+        told = repr([record.fact for record in facts(served.control, organization_id)])
+        assert "book='default'" in told
+    grant = {"id": "g1", "pool_kind": "group", "pool_id": group, "amount_micro": 10}
+    assert operator.post(f"{ORG}/grants", json=grant).status_code == 201
+    assert operator.post(f"{ORG}/grants", json=grant).status_code == 409
+    assert operator.post(f"{ORG}/grants/g1/revocations", json={"why": "x"}).status_code == 201
+    assert operator.post(f"{ORG}/grants/g1/revocations", json={"why": "x"}).status_code == 409
+    adjusted = operator.post(
+        f"{ORG}/adjustments",
+        json={"pool_kind": "group", "pool_id": group, "amount_micro": -5, "why": "wrong"},
+    )
+    assert adjusted.json() == {"version": 3}
+    unassigned = grant | {"id": "g2", "pool_id": "group_unassigned"}
+    assert operator.post(f"{ORG}/grants", json=unassigned).status_code == 409
+    changed = operator.patch(ORG, json={"billing_anchor_day": 31, "time_zone": "Europe/Berlin"})
+    assert changed.json()["billing_anchor_day"] == 31
+    assert operator.patch(ORG, json={"time_zone": "Mars/Base"}).status_code == 400
+    for path, body in (("/prices", price), ("/grants", grant)):
+        assert admin.post(ORG + path, json=body).status_code == 403
+    assert admin.patch(ORG, json={"credit_price_micro": 0}).status_code == 403
+
+
+def test_too_many_requests_are_told_when_to_come_back(make_settings: MakeSettings) -> None:
+    with serving(make_settings(), rate_per_minute=3) as served, served.client("finance") as one:
+        statuses = [one.get(ORG).status_code for _ in range(5)]
+        assert statuses == [200, 200, 200, 429, 429]
+        wait = int(one.get(ORG).headers["Retry-After"])
+        assert 1 <= wait <= 60
+        with served.client("finance", "org_b") as other:
+            assert other.get("/v1/organizations/org_b").status_code == 200
+
+
+def test_guessing_keys_is_slowed_down(make_settings: MakeSettings) -> None:
+    with serving(make_settings(), failed_logins_per_minute=5) as served:
+        answers = [httpx.get(served.url + ORG, auth=(f"mtr_{n}", "")) for n in range(8)]
+        assert [answer.status_code for answer in answers] == [401] * 5 + [429] * 3
+        assert "WWW-Authenticate" in answers[0].headers
+
+
+def test_a_body_that_is_too_large_is_refused(admin: httpx.Client) -> None:
+    answer = admin.post(f"{ORG}/groups", content=b"x" * 1_100_000)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "too_large"
