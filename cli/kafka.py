@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from cli.errors import WRONG_SETTINGS, Failure, one_line
 from schemas.settings import Settings
@@ -43,9 +43,10 @@ def producer_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def reader(settings: Settings) -> AIOKafkaConsumer:
-    """Reads what is committed, for itself: no group, no offsets kept."""
+def reader(settings: Settings, topic: str) -> AIOKafkaConsumer:
+    """Reads all partitions of an unprefixed topic, what is committed: no group, no offsets kept."""
     return AIOKafkaConsumer(
+        settings.topic(topic),
         **client_settings(settings),
         group_id=None,
         enable_auto_commit=False,
@@ -64,6 +65,8 @@ async def connected(client: Client, settings: Settings) -> AsyncIterator[Client]
         try:
             await asyncio.wait_for(client.start(), CONNECT_S)
             started = True
+        except UnknownTopicOrPartitionError:
+            raise Failure("the topics are not there: run `metering topics create`") from None
         except (KafkaError, OSError, TimeoutError) as error:
             raise Failure(
                 f"Kafka does not answer at {settings.kafka_bootstrap} ({one_line(error)}): "

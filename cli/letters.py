@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
 from cli.errors import Failure
 from cli.kafka import connected, reader
 from schemas import headers
@@ -130,43 +128,25 @@ def why_not_replayed(letter: Letter, settings: Settings, now_ms: int) -> str:
 
 
 async def read_letters(settings: Settings) -> AsyncIterator[Letter]:
-    """Every committed letter that was there when reading began, by partition and offset.
+    """Every committed letter that was there when reading began; in order within a partition.
 
     Raises `Failure` when there is no such topic or Kafka stops answering.
     """
-    name = settings.topic(DEAD_LETTERS)
-    async with connected(reader(settings), settings) as consumer:
-        numbers = consumer.partitions_for_topic(name) or await _partitions(consumer, name)
-        for number in sorted(numbers):
-            partition = TopicPartition(name, number)
-            consumer.assign([partition])
-            end = (await consumer.end_offsets([partition]))[partition]
-            await consumer.seek_to_beginning(partition)
-            async for record in _until(consumer, partition, end):
-                yield take_apart(record)
-
-
-async def _partitions(consumer: AIOKafkaConsumer, name: str) -> set[int]:
-    await consumer.topics()
-    found = consumer.partitions_for_topic(name)
-    if not found:
-        raise Failure(f"there is no topic `{name}`: run `metering topics create`")
-    return set(found)
-
-
-async def _until(
-    consumer: AIOKafkaConsumer, partition: TopicPartition, end: int
-) -> AsyncIterator[Any]:
-    last_s = time.monotonic()
-    while (position := await consumer.position(partition)) < end:
-        batches = await consumer.getmany(partition, timeout_ms=500)
-        for record in batches.get(partition, ()):
-            if record.offset < end:
-                yield record
-        if batches or await consumer.position(partition) > position:
-            last_s = time.monotonic()
-        elif time.monotonic() - last_s > IDLE_S:
-            raise Failure(f"Kafka sends nothing of {partition.topic}/{partition.partition}")
+    async with connected(reader(settings, DEAD_LETTERS), settings) as consumer:
+        partitions = sorted(consumer.assignment())
+        ends = await consumer.end_offsets(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        last_s = time.monotonic()
+        while behind := [each for each in partitions if await consumer.position(each) < ends[each]]:
+            batches = await consumer.getmany(*behind, timeout_ms=200)
+            for partition, records in batches.items():
+                for record in records:
+                    if record.offset < ends[partition]:
+                        yield take_apart(record)
+            if batches:
+                last_s = time.monotonic()
+            elif time.monotonic() - last_s > IDLE_S:
+                raise Failure(f"Kafka sends nothing of {behind[0].topic}/{behind[0].partition}")
 
 
 class ReplayRecord:

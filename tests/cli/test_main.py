@@ -7,7 +7,10 @@ import pytest
 
 from tests.cli.conftest import RunCommand
 
-NOWHERE = {"METERING_KAFKA_BOOTSTRAP": "127.0.0.1:1", "METERING_CLICKHOUSE_URL": "http://127.0.0.1:1"}
+NOWHERE = {
+    "METERING_KAFKA_BOOTSTRAP": "127.0.0.1:1",
+    "METERING_CLICKHOUSE_URL": "http://127.0.0.1:1",
+}
 
 
 def test_help_answers_at_once(run_command: RunCommand) -> None:
