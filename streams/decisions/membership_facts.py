@@ -64,16 +64,35 @@ def decide_membership(record: MembershipRecord, draft: Draft, cause: Cause) -> R
 
 
 def _created(fact: OrganizationCreated, draft: Draft, cause: Cause) -> Result:
-    if draft.get(organization_key(cause.organization_id)) is not None:
+    settings = Settings(**structs.asdict(fact))
+    wrong = _check_settings(settings)
+    if wrong is not None:
+        return wrong
+    key = organization_key(cause.organization_id)
+    if draft.get(key) is not None:
         return Rejected(
             Reason.ORGANIZATION_EXISTS,
             f"{shown(cause.organization_id)} exists; publish organization_settings to change it.",
         )
-    draft.put(organization_key(cause.organization_id), Organization())
-    return _settings(Settings(**structs.asdict(fact)), draft, cause)
+    span = SettingsSpan(cause.effective_at, cause.version, settings)
+    draft.put(key, Organization(settings=[span]))
+    return []
 
 
 def _settings(fact: Settings, draft: Draft, cause: Cause) -> Result:
+    wrong = _check_settings(fact)
+    if wrong is not None:
+        return wrong
+    key = organization_key(cause.organization_id)
+    organization: Organization | None = draft.get(key)
+    assert organization is not None, "facts before the organisation are refused"
+    span = SettingsSpan(cause.effective_at, cause.version, fact)
+    settings = _with(organization.settings, span)
+    draft.put(key, structs.replace(organization, settings=settings))
+    return []
+
+
+def _check_settings(fact: Settings) -> Rejected | None:
     if not 0 <= fact.credit_price_micro <= INT64_MAX:
         return invalid(
             f"credit_price_micro is {shown(fact.credit_price_micro)}; it must be from 0 to "
@@ -87,15 +106,7 @@ def _settings(fact: Settings, draft: Draft, cause: Cause) -> Result:
         )
     if not _is_time_zone(fact.time_zone):
         return invalid(f"time_zone is {shown(fact.time_zone)}, which is no IANA time zone.")
-    organization: Organization = draft.get(organization_key(cause.organization_id)) or (
-        Organization()
-    )
-    span = SettingsSpan(cause.effective_at, cause.version, fact)
-    draft.put(
-        organization_key(cause.organization_id),
-        structs.replace(organization, settings=_with(organization.settings, span)),
-    )
-    return []
+    return None
 
 
 def _is_time_zone(name: str) -> bool:
