@@ -37,7 +37,14 @@ def run(
     """Run until SIGINT or SIGTERM. Raises `Failure` when something cannot be started."""
     directory = DataDirectory(data_dir or Path(os.environ.get("METERING_DATA_DIR") or ".metering"))
     directory.lock()
-    ports, changes = directory.ports({"kafka": kafka_port, "clickhouse": clickhouse_port})
+    try:
+        _run(directory, {"kafka": kafka_port, "clickhouse": clickhouse_port}, demo=demo)
+    finally:
+        directory.unlock()
+
+
+def _run(directory: DataDirectory, given_ports: Mapping[str, int | None], *, demo: bool) -> None:
+    ports, changes = directory.ports(given_ports)
     for change in changes:
         _say(change)
     supervisor = Supervisor(_say)
