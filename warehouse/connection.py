@@ -40,6 +40,7 @@ def connect(settings: Settings, *, database: str | None = None) -> Any:
             send_receive_timeout=QUERY_TIMEOUT_S,
             # A session would serialise queries and outlive a load balancer's choice of replica.
             autogenerate_session_id=False,
+            tz_mode="aware",
         )
     except OperationalError as error:
         raise WarehouseError(f"ClickHouse does not answer: {_first_line(error)}") from error

@@ -154,8 +154,10 @@ def _query_rows(
 
 
 def _row(columns: Sequence[Any]) -> SpendRow:
-    row_id, group_name, name, currency, *counted, money_pico = columns
-    amounts = Amounts(*counted, money_pico={currency: money_pico})
+    row_id, group_name, name, currency, events, quantity, cost, website, group, overage, money = (
+        columns
+    )
+    amounts = Amounts(events, quantity, cost, website, group, overage, {currency: money})
     return SpendRow(row_id, group_name or name, amounts)
 
 
