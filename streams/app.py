@@ -5,7 +5,7 @@ import faust
 from schemas import codec, topics
 from schemas.settings import DAY_S, Settings
 from streams.agents import FactStep, ForfeitStep, UsageStep, define_agents
-from streams.exactly_once import ExactlyOnce, RuntimeConfig
+from streams.exactly_once import ExactlyOnce, RuntimeConfig, faust_settings
 from streams.exactly_once.state import Codec
 from streams.kafka import client_options
 from streams.metrics import WorkerHealth
@@ -26,20 +26,9 @@ def build_app(settings: Settings, health: WorkerHealth) -> tuple[faust.App, Exac
     app = faust.App(
         settings.app_id,
         broker=[f"kafka://{address}" for address in settings.kafka_bootstrap.split(",")],
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        web_enabled=False,
-        store="memory://",
         datadir=str(directory / "faust"),
         consumer_group_instance_id=settings.instance_id,
-        consumer_max_fetch_size=2 << 20,
-        broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=settings.session_timeout_s / 5,
-        broker_rebalance_timeout=max(30.0, settings.session_timeout_s),
-        # Long recoveries poll nothing; liveness is judged by `metrics.WorkerHealth`.
-        broker_max_poll_interval=float(DAY_S),
-        stream_recovery_delay=0.0,
-        stream_buffer_maxsize=64,
+        **faust_settings(settings.session_timeout_s),
     )
     runtime = ExactlyOnce(
         app,

@@ -16,7 +16,14 @@ import msgspec
 import uvloop
 import xxhash
 
-from streams.exactly_once import Batch, ExactlyOnce, RuntimeConfig, Transaction, lanes
+from streams.exactly_once import (
+    Batch,
+    ExactlyOnce,
+    RuntimeConfig,
+    Transaction,
+    faust_settings,
+    lanes,
+)
 from streams.exactly_once.state import Codec
 from streams.worker_process import run_faust
 
@@ -81,17 +88,10 @@ def build() -> faust.App:
     app = faust.App(
         f"{PREFIX}counting",
         broker=f"kafka://{ENV['COUNTING_BOOTSTRAP']}",
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        web_enabled=False,
-        store="memory://",
         datadir=ENV["COUNTING_DIRECTORY"],
-        broker_session_timeout=float(ENV.get("COUNTING_SESSION_S", "6")),
-        broker_heartbeat_interval=1.0,
         broker_request_timeout=float(ENV.get("COUNTING_REQUEST_TIMEOUT_S", "30")),
-        stream_recovery_delay=0.0,
-        broker_max_poll_interval=86_400.0,
         consumer_group_instance_id=ENV["COUNTING_INSTANCE"],
+        **faust_settings(float(ENV.get("COUNTING_SESSION_S", "6"))),
     )
     runtime = ExactlyOnce(
         app,
