@@ -1,0 +1,93 @@
+"""`bench --profile`: where the worker's time goes, by py-spy from outside.
+
+py-spy is not among the project's packages: a profiler reads other processes' memory, which needs
+root or ptrace rights. It is looked for on PATH and in PY_SPY.
+"""
+
+import asyncio
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from bench import loading
+from bench.engines import Progress, apply_facts
+from bench.sampling import watch
+from bench.stage import STUCK_AFTER_S, Stage
+
+SAMPLES_A_SECOND: Final = 250
+FRAMES_SHOWN: Final = 45
+SAMPLES_FILE: Final = "worker.folded"
+
+
+def find_py_spy() -> str:
+    """Raises FileNotFoundError with what to do."""
+    found = os.environ.get("PY_SPY") or shutil.which("py-spy")
+    if not found:
+        raise FileNotFoundError(
+            "--profile needs py-spy: `pip install py-spy` anywhere, and PY_SPY=<its path>"
+        )
+    return found
+
+
+async def profile(stage: Stage, *, native: bool, keep: Path | None) -> None:
+    """Runs the worker alone over the whole topic under py-spy, and prints where time goes; `keep`
+    is a file for the samples, which any flame graph viewer reads."""
+    py_spy = find_py_spy()
+    samples = stage.directory / SAMPLES_FILE
+    await loading.prepare(stage.settings, stage.workload, stage.sizes.seen)
+    await apply_facts(stage.worker, stage.settings)
+    total = await stage.fill(stage.sizes.events)
+    await stage.worker.start()
+    await stage.worker.ready()
+    command = [
+        py_spy, "record", "--pid", str(stage.worker.pid), "--rate", str(SAMPLES_A_SECOND),
+        "--format", "raw", "--output", str(samples), "--threads", "--nonblocking",
+        "--duration", "unlimited",
+    ]  # fmt: skip
+    spy = await asyncio.create_subprocess_exec(*command, *(["--native"] if native else []))
+    async with Progress(stage.settings, stage.settings.app_id, stage.usage) as progress:
+        measured = await watch(
+            stage.worker.pid,
+            stage.broker_pid,
+            progress.processed,
+            total,
+            stuck_after_s=STUCK_AFTER_S,
+        )
+    await stage.worker.stop()
+    await spy.wait()
+    print(
+        f"worker under the profiler: {measured.events_per_second:,.0f} events/s, "
+        f"{measured.cpu_s_per_million:.2f} CPU-s per million"
+    )
+    if keep is not None:
+        shutil.copyfile(samples, keep)
+    report(samples.read_text().splitlines())
+
+
+def report(lines: list[str]) -> None:
+    """Self and inclusive share of each function, of all samples of all threads."""
+    own: Counter[str] = Counter()
+    inclusive: Counter[str] = Counter()
+    total = 0
+    for line in lines:
+        stack, _, count_text = line.rpartition(" ")
+        frames = [_short(frame) for frame in stack.split(";")]
+        count = int(count_text)
+        total += count
+        own[frames[-1]] += count
+        for frame in set(frames):
+            inclusive[frame] += count
+    for title, counted in (("self", own), ("inclusive", inclusive)):
+        print(f"--- {title}, of {total} samples")
+        for frame, count in counted.most_common(FRAMES_SHOWN):
+            print(f"{count / total:6.1%}  {frame}")
+        print()
+
+
+def _short(frame: str) -> str:
+    """`function (file:line)` without the line, and without the way to the file."""
+    name, _, place = frame.partition(" (")
+    path = place.rstrip(")").rpartition(":")[0] or place.rstrip(")")
+    return f"{name} ({'/'.join(path.split('/')[-2:])})" if path else name

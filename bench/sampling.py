@@ -1,0 +1,122 @@
+"""Processes watched from outside: CPU-seconds, memory, and how far an engine has got."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+
+INTERVAL_S: Final = 0.1
+WARM_UP_SHARE: Final = 0.1
+"""Of a round's events the first tenth is not counted: caches fill, lanes start."""
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    at_s: float
+    processed: int
+    cpu_s: float
+    broker_cpu_s: float
+
+
+@dataclass(slots=True)
+class Memory:
+    """Peaks in MiB. File-backed pages are the kernel's to take back: mapped seen ids, libraries."""
+
+    rss: float = 0.0
+    anonymous: float = 0.0
+    file_backed: float = 0.0
+
+    def observe(self, pid: int) -> None:
+        fields = {}
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                name, _, rest = line.partition(":")
+                if name.startswith("Rss") or name == "VmRSS":
+                    fields[name] = int(rest.split()[0]) / 1024
+        self.rss = max(self.rss, fields.get("VmRSS", 0.0))
+        self.anonymous = max(self.anonymous, fields.get("RssAnon", 0.0))
+        self.file_backed = max(self.file_backed, fields.get("RssFile", 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One engine's round, warm-up left out."""
+
+    events: int
+    seconds: float
+    cpu_s: float
+    broker_cpu_s: float
+    memory: Memory
+
+    @property
+    def events_per_second(self) -> float:
+        return self.events / self.seconds
+
+    @property
+    def cpu_s_per_million(self) -> float:
+        return self.cpu_s / self.events * 1e6
+
+    @property
+    def broker_cpu_s_per_million(self) -> float:
+        return self.broker_cpu_s / self.events * 1e6
+
+
+class EngineEndedError(RuntimeError):
+    """An engine ended, or did not get on, before its work was done."""
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and its threads."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+async def watch(
+    pid: int,
+    broker_pid: int,
+    processed: Callable[[], Awaitable[int]],
+    total: int,
+    *,
+    stuck_after_s: float,
+) -> Measured:
+    """Samples until `total` is processed. Raises EngineEndedError when the process ends before,
+    or nothing moved for `stuck_after_s`."""
+    memory = Memory()
+    samples: list[Sample] = []
+    moved_at_s = time.monotonic()
+    while not samples or samples[-1].processed < total:
+        try:
+            memory.observe(pid)
+            count = await processed()
+            now_s = time.monotonic()
+            sample = Sample(now_s, count, cpu_seconds(pid), cpu_seconds(broker_pid))
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            raise EngineEndedError(f"process {pid} ended before its work was done") from None
+        if not samples or count > samples[-1].processed:
+            moved_at_s = now_s
+        if now_s - moved_at_s > stuck_after_s:
+            raise EngineEndedError(f"{count} of {total} after {stuck_after_s:.0f} s without any")
+        samples.append(sample)
+        await asyncio.sleep(INTERVAL_S)
+    return between(samples, memory)
+
+
+def between(samples: list[Sample], memory: Memory) -> Measured:
+    """From the end of the warm-up to the first sample with everything processed."""
+    first, last = samples[0], samples[-1]
+    warm = first.processed + (last.processed - first.processed) * WARM_UP_SHARE
+    begin = next(sample for sample in samples if sample.processed >= warm)
+    if begin is last:
+        # Too quick for a warm-up: tiny sizes only.
+        begin = first
+    return Measured(
+        last.processed - begin.processed,
+        last.at_s - begin.at_s,
+        last.cpu_s - begin.cpu_s,
+        last.broker_cpu_s - begin.broker_cpu_s,
+        memory,
+    )
