@@ -11,7 +11,17 @@ from typing import Final, Literal
 import structlog
 from structlog.typing import Processor
 
-QUIET: Final = ("aiokafka", "faust", "mode", "asyncio", "urllib3", "clickhouse_connect", "aiohttp")
+QUIET: Final = (
+    "faust",
+    "mode",
+    "asyncio",
+    "urllib3",
+    "clickhouse_connect",
+    "aiohttp",
+    # Faust logs a service's coming and going under the module of its class.
+    "streams.exactly_once.transport",
+    "streams.exactly_once.faust_settings",
+)
 
 
 def set_up_logging(log_format: Literal["console", "json"], level: str) -> None:
@@ -47,10 +57,9 @@ def set_up_logging(log_format: Literal["console", "json"], level: str) -> None:
     is_debug = level == "debug"
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.DEBUG if is_debug else logging.WARNING)
-    # It warns of every retry, NotEnoughReplicas while markers are written among them: dozens a
-    # second in a healthy pipeline.
-    for name in ("aiokafka.producer.sender", "aiokafka.consumer.group_coordinator"):
-        logging.getLogger(name).setLevel(logging.DEBUG if is_debug else logging.ERROR)
+    # It tells of every retry as a warning or an error: dozens a second in a healthy pipeline,
+    # hundreds while a broker is down. What ends a process reaches us as an exception.
+    logging.getLogger("aiokafka").setLevel(logging.DEBUG if is_debug else logging.CRITICAL)
 
 
 def _rendering(log_format: str) -> list[Processor]:

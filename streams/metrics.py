@@ -7,10 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+import structlog
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from schemas.reasons import Reason
 from streams.exactly_once.lanes import Committed, Lane
+
+log = structlog.get_logger()
 
 SECONDS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 BATCH_BUCKETS: Final = (1, 10, 100, 500, 1000, 2000, 4000, 8000, 16000)
@@ -83,6 +86,9 @@ class WorkerHealth:
     def recovered(self, partition: int, records: int, seconds: float) -> None:
         RECOVERY_SECONDS.labels(str(partition)).set(seconds)
         RECOVERED.labels(str(partition)).set(records)
+        log.info(
+            "partition recovered", partition=partition, records=records, seconds=round(seconds, 3)
+        )
         self.progress()
 
     def progress(self) -> None:

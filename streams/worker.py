@@ -19,6 +19,7 @@ from streams.worker_process import run_faust
 log = structlog.get_logger()
 
 LAG_INTERVAL_S: Final = 2.0
+LAG_TIMEOUT_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
 
@@ -40,7 +41,7 @@ def run(settings: Settings) -> None:
         except OSError as error:
             runtime.fatal(f"metrics port {settings.metrics_port}", error)
 
-    run_faust(app, log_level="debug" if settings.log_level == "debug" else "error")
+    run_faust(app)
 
 
 async def _wait_for_topics(settings: Settings) -> None:
@@ -63,16 +64,23 @@ async def _wait_for_topics(settings: Settings) -> None:
 
 async def _watch_lag(runtime: ExactlyOnce, health: WorkerHealth) -> None:
     """How far behind the lanes are, as the broker's ends tell."""
+    silent = False
     while True:
         await asyncio.sleep(LAG_INTERVAL_S)
         lanes = {number: lane for number, lane in runtime.lanes.items() if lane.running}
         if not lanes:
             continue
         try:
-            ends = await runtime.input_ends(lanes)
-        except KafkaError as error:
-            log.warning("lag unknown", error=repr(error))
+            async with asyncio.timeout(LAG_TIMEOUT_S):
+                ends = await runtime.input_ends(lanes)
+        except (KafkaError, TimeoutError) as error:
+            if not silent:
+                log.warning("Kafka does not answer", error=type(error).__name__)
+            silent = True
             continue
+        if silent:
+            log.info("Kafka answers again")
+            silent = False
         lags = {
             (name, number): max(0, end - lanes[number].positions[name])
             for (name, number), end in ends.items()

@@ -129,4 +129,4 @@ def build() -> faust.App:
 
 if __name__ == "__main__":
     uvloop.install()
-    run_faust(build(), log_level="warning")
+    run_faust(build())
