@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from api.options import ApiOptions, alias_secret
 from api.outbox.service import Outbox
 from api.rules.change import Clock, Control
+from api.scim import routes as scim_routes
 from api.spend import Spend
 from api.storage.store import Store, database_url
 from api.web import (
@@ -79,6 +80,7 @@ def create_app(
         v1_groups,
         v1_members,
         v1_keys,
+        scim_routes,
         health,
     ):
         app.include_router(part.router)

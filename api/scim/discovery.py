@@ -1,0 +1,105 @@
+"""What this SCIM service says of itself: truthfully, so that clients ask for nothing else."""
+
+from typing import Any, Final
+
+from scim2_models import (
+    AuthenticationScheme,
+    Bulk,
+    ChangePassword,
+    Context,
+    EnterpriseUser,
+    ETag,
+    Filter,
+    ListResponse,
+    Meta,
+    Patch,
+    Reference,
+    ResourceType,
+    Schema,
+    SchemaExtension,
+    ServiceProviderConfig,
+    Sort,
+    User,
+)
+
+from api.errors import not_found
+from api.scim.resources import ScimGroup
+from api.scim.service import PAGE_MAX
+
+RESPONSE: Final = Context.RESOURCE_QUERY_RESPONSE
+
+
+def config(base: str) -> Any:
+    return ServiceProviderConfig(
+        patch=Patch(supported=True),
+        bulk=Bulk(supported=False, max_operations=0, max_payload_size=0),
+        filter=Filter(supported=True, max_results=PAGE_MAX),
+        change_password=ChangePassword(supported=False),
+        sort=Sort(supported=False),
+        etag=ETag(supported=False),
+        authentication_schemes=[
+            AuthenticationScheme(
+                type=AuthenticationScheme.Type.oauthbearertoken,
+                name="Bearer token",
+                description="A SCIM token of the organisation, made by its admin.",
+                primary=True,
+            )
+        ],
+        meta=Meta(resource_type="ServiceProviderConfig", location=f"{base}/ServiceProviderConfig"),
+    ).model_dump(scim_ctx=RESPONSE)
+
+
+def _resource_types(base: str) -> list[ResourceType]:
+    def described(name: str, endpoint: str, schema: str) -> ResourceType:
+        return ResourceType(
+            id=name,
+            name=name,
+            description=f"{name} accounts" if name == "User" else "Directory groups",
+            endpoint=Reference(endpoint),
+            schema=Reference(schema),
+            meta=Meta(resource_type="ResourceType", location=f"{base}/ResourceTypes/{name}"),
+        )
+
+    user = described("User", "/Users", str(User.__schema__))
+    user.schema_extensions = [
+        SchemaExtension(schema=Reference(str(EnterpriseUser.__schema__)), required=False)
+    ]
+    return [user, described("Group", "/Groups", str(ScimGroup.__schema__))]
+
+
+def _schemas(base: str) -> list[Schema]:
+    found = [User.to_schema(), ScimGroup.to_schema(), EnterpriseUser.to_schema()]
+    for schema in found:
+        schema.meta = Meta(resource_type="Schema", location=f"{base}/Schemas/{schema.id}")
+    return found
+
+
+def _listed(resources: list[Any], model: Any) -> Any:
+    return ListResponse[model](
+        total_results=len(resources),
+        start_index=1,
+        items_per_page=len(resources),
+        resources=resources,
+    ).model_dump(scim_ctx=RESPONSE)
+
+
+def resource_types(base: str) -> Any:
+    return _listed(_resource_types(base), ResourceType)
+
+
+def resource_type(base: str, name: str) -> Any:
+    for one in _resource_types(base):
+        if one.id == name:
+            return one.model_dump(scim_ctx=RESPONSE)
+    raise not_found("resource type", name, "id")
+
+
+def schemas(base: str) -> Any:
+    return _listed(_schemas(base), Schema)
+
+
+def schema(base: str, name: str) -> Any:
+    for one in _schemas(base):
+        if str(one.id) == name:
+            return one.model_dump(scim_ctx=RESPONSE)
+    raise not_found("schema", name, "id")

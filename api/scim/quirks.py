@@ -1,0 +1,109 @@
+"""What Okta and Entra really send, turned into what the standard means (`facts.md` §3).
+
+Pure. Case of `op`, removal with a value, dotted keys and unmatched `emails[…]` paths are read
+tolerantly by scim2-models itself (`POLICY`); this is the rest.
+"""
+
+import re
+from typing import Any, Final
+
+from scim2_models import ScimPolicy
+
+POLICY: Final = ScimPolicy(
+    unknown=ScimPolicy.Unknown.ignore,
+    remove_value_as_filter=ScimPolicy.RemoveValue.apply,
+    unmatched_path_filter=ScimPolicy.UnmatchedPathFilter.create,
+)
+
+READ_ONLY: Final = frozenset({"id", "meta", "schemas", "groups", "password"})
+UNQUOTED: Final = re.compile(r"\s*([\w.:]+)\s+eq\s+([^\s\"()\[\]]+)\s*\Z", re.IGNORECASE)
+LITERALS: Final = frozenset({"true", "false", "null"})
+
+
+def clean_resource(document: dict[str, Any], known_schemas: frozenset[str]) -> dict[str, Any]:
+    """A resource as it was posted or put: Entra names a schema of its own, and booleans as text;
+    both send a password, which is never kept."""
+    cleaned = {name: value for name, value in document.items() if name.lower() != "password"}
+    schemas = cleaned.get("schemas")
+    if isinstance(schemas, list):
+        named = [one for one in schemas if isinstance(one, str)]
+        cleaned["schemas"] = [one for one in named if one.lower() in known_schemas] or schemas
+    return _clean_values(cleaned)
+
+
+def clean_operations(document: dict[str, Any]) -> dict[str, Any]:
+    """A PATCH: Okta repeats the id in a rename, Entra writes `"False"` and `$ref: null`."""
+    name = next((key for key in document if key.lower() == "operations"), "Operations")
+    operations = document.get(name)
+    if not isinstance(operations, list):
+        return document
+    cleaned = [
+        _clean_operation(operation) if isinstance(operation, dict) else operation
+        for operation in operations
+    ]
+    kept = [operation for operation in cleaned if operation is not None]
+    return {**document, name: kept}
+
+
+def _clean_operation(operation: dict[str, Any]) -> dict[str, Any] | None:
+    """None for an operation of which nothing is left: it would only have repeated an id."""
+    path, value = operation.get("path"), operation.get("value")
+    if isinstance(path, str) and path.strip().lower() == "active":
+        return {**operation, "value": _boolean(value)}
+    if isinstance(path, str) and path.strip().lower() == "password":
+        return None
+    if not path and isinstance(value, dict):
+        rest = {key: one for key, one in value.items() if key.lower() not in READ_ONLY}
+        if value and not rest:
+            return None
+        return {key: one for key, one in operation.items() if key != "path"} | {
+            "value": _clean_values(rest)
+        }
+    if isinstance(path, str) and path.strip().lower() == "members":
+        return {**operation, "value": _clean_members(value)}
+    return operation
+
+
+def _clean_values(values: dict[str, Any]) -> dict[str, Any]:
+    cleaned: dict[str, Any] = {}
+    for key, value in values.items():
+        if key.lower() == "active":
+            cleaned[key] = _boolean(value)
+        elif key.lower() == "members":
+            cleaned[key] = _clean_members(value)
+        else:
+            cleaned[key] = value
+    return cleaned
+
+
+def _clean_members(value: Any) -> Any:
+    """Members without the shown names, which are ours to give, and without empty references."""
+    if not isinstance(value, list):
+        return _clean_members([value])[0] if isinstance(value, dict) else value
+    return [
+        {
+            key: part
+            for key, part in one.items()
+            if key.lower() != "display" and not (key.lower() == "$ref" and part is None)
+        }
+        if isinstance(one, dict)
+        else one
+        for one in value
+    ]
+
+
+def _boolean(value: Any) -> Any:
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        # Entra's legacy form of a single value: [{"value": "False"}].
+        value = value[0].get("value")
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return value
+
+
+def clean_filter(text: str) -> str:
+    """A filter; a sample in Entra's documentation lacks the quotes around its value."""
+    found = UNQUOTED.match(text)
+    if found and found[2].lower() not in LITERALS:
+        return f'{found[1]} eq "{found[2]}"'
+    return text

@@ -1,0 +1,335 @@
+"""The routes of `/scim/v2`. Bodies are read whatever JSON content type they name; answers are
+`application/scim+json`."""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request
+from scim2_models import Context, SearchRequest
+from starlette.responses import Response
+
+from api.errors import Refused
+from api.rules.groups import delete_directory_group
+from api.rules.provisioning import deprovision
+from api.scim import discovery, service
+from api.scim.resources import ScimGroup, ScimUser
+from api.scim.service import PAGE_DEFAULT, PAGE_MAX, Question
+from api.web.answers import SCIM_TYPE
+from api.web.context import PROVISIONERS, Allow, ApiPart, Caller, path_id
+from api.web.teams_groups import tenant
+
+router = APIRouter(prefix="/scim/v2", tags=["SCIM 2.0"])
+
+Provisioner = Annotated[Caller, Depends(Allow(PROVISIONERS, "scim", tenant=True))]
+UserId = Annotated[str, path_id("user_01ARZ3NDEKTSV4RRFFQ69G5FAV", "The user.")]
+GroupId = Annotated[str, path_id("dir_group_01ARZ3NDEKTSV4RRFFQ69G5FAV", "The directory group.")]
+
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {
+        "description": text,
+        "content": {
+            SCIM_TYPE: {
+                "example": {
+                    "schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"],
+                    "status": str(status),
+                    "detail": text,
+                }
+            }
+        },
+    }
+    for status, text in {
+        400: "The request cannot be understood.",
+        401: "The token is missing, wrong or revoked.",
+        403: "The key is no SCIM token.",
+        404: "There is no such resource.",
+        409: "The name is taken.",
+        413: "The body is too large.",
+        429: "Too many requests; see Retry-After.",
+        503: "Try again; see Retry-After.",
+    }.items()
+}
+
+
+async def read_body(request: Request) -> dict[str, Any]:
+    """The JSON object in the body. Raises Refused (400, `invalidSyntax`)."""
+    try:
+        document = msgspec.json.decode(await request.body())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise Refused(
+            400,
+            "invalid",
+            "The body is not a JSON object.",
+            "body",
+            details={"scimType": "invalidSyntax"},
+        )
+    return document
+
+
+def read_question(
+    filter_: Annotated[str, Query(alias="filter", max_length=4_000)] = "",
+    start_index: Annotated[int, Query(alias="startIndex", ge=-(2**31), lt=2**31)] = 1,
+    count: Annotated[int, Query(ge=-(2**31), lt=2**31)] = PAGE_DEFAULT,
+    attributes: Annotated[str, Query(max_length=4_000)] = "",
+    excluded: Annotated[str, Query(alias="excludedAttributes", max_length=4_000)] = "",
+) -> Question:
+    # The standard reads a start below 1 as 1, and a negative count as 0.
+    return Question(
+        filter_, max(1, start_index), min(max(0, count), PAGE_MAX), attributes, excluded
+    )
+
+
+Body = Annotated[dict[str, Any], Depends(read_body)]
+Asked = Annotated[Question, Depends(read_question)]
+
+
+def base_of(request: Request) -> str:
+    return str(request.base_url).rstrip("/") + "/scim/v2"
+
+
+def answer(body: Any, status: int = 200, location: str | None = None) -> Response:
+    headers = {"Location": location} if location else None
+    return Response(msgspec.json.encode(body), status, headers, media_type=SCIM_TYPE)
+
+
+def _resource(
+    resource: Any, asked: Question, model: Any, context: Context, status: int = 200
+) -> Response:
+    body = resource.model_dump(scim_ctx=context, response_parameters=asked.parameters(model))
+    return answer(body, status, resource.meta.location)
+
+
+def body_schema(required: bool = True) -> dict[str, Any]:
+    """The OpenAPI description of a body that `read_body` reads."""
+    content = {kind: {"schema": {"type": "object"}} for kind in (SCIM_TYPE, "application/json")}
+    return {"requestBody": {"required": required, "content": content}}
+
+
+def read_search(body: Body) -> Question:
+    """The same question as a GET's, in a body. Raises Refused (400)."""
+    asked = service.parse(
+        lambda: SearchRequest.model_validate(body, scim_ctx=Context.SEARCH_REQUEST)
+    )
+    return read_question(
+        asked.filter or "",
+        1 if asked.start_index is None else asked.start_index,
+        PAGE_DEFAULT if asked.count is None else asked.count,
+        ",".join(str(path) for path in asked.attributes or ()),
+        ",".join(str(path) for path in asked.excluded_attributes or ()),
+    )
+
+
+Searched = Annotated[Question, Depends(read_search)]
+
+
+@router.post(
+    "/.search",
+    responses=ERRORS,
+    summary="Users and groups, by filter and page",
+    openapi_extra=body_schema(),
+)
+def search_all(api: ApiPart, caller: Provisioner, asked: Searched, request: Request) -> Response:
+    with api.store.read() as session:
+        return answer(service.search_all(session, tenant(caller), asked, base_of(request)))
+
+
+@router.post(
+    "/Users/.search",
+    responses=ERRORS,
+    summary="Users, by filter and page",
+    openapi_extra=body_schema(),
+)
+def search_users(api: ApiPart, caller: Provisioner, asked: Searched, request: Request) -> Response:
+    with api.store.read() as session:
+        return answer(service.list_users(session, tenant(caller), asked, base_of(request)))
+
+
+@router.post(
+    "/Groups/.search",
+    responses=ERRORS,
+    summary="Directory groups, by filter and page",
+    openapi_extra=body_schema(),
+)
+def search_groups(api: ApiPart, caller: Provisioner, asked: Searched, request: Request) -> Response:
+    with api.store.read() as session:
+        return answer(service.list_groups(session, tenant(caller), asked, base_of(request)))
+
+
+@router.get("/Users", responses=ERRORS, summary="Users, by filter and page")
+def list_users(api: ApiPart, caller: Provisioner, asked: Asked, request: Request) -> Response:
+    with api.store.read() as session:
+        return answer(service.list_users(session, tenant(caller), asked, base_of(request)))
+
+
+@router.get("/Users/{user_id}", responses=ERRORS, summary="One user")
+def get_user(
+    api: ApiPart, caller: Provisioner, user_id: UserId, asked: Asked, request: Request
+) -> Response:
+    with api.store.read() as session:
+        user = service.get_user(session, tenant(caller), user_id, base_of(request))
+    return _resource(user, asked, ScimUser, Context.RESOURCE_QUERY_RESPONSE)
+
+
+@router.post(
+    "/Users",
+    status_code=201,
+    responses=ERRORS,
+    summary="Provision a user",
+    openapi_extra=body_schema(),
+)
+def post_user(
+    api: ApiPart, caller: Provisioner, body: Body, asked: Asked, request: Request
+) -> Response:
+    with api.control.change(tenant(caller), caller.actor("scim")) as change:
+        user = service.post_user(change, body, base_of(request))
+    return _resource(user, asked, ScimUser, Context.RESOURCE_CREATION_RESPONSE, 201)
+
+
+@router.put(
+    "/Users/{user_id}", responses=ERRORS, summary="Replace a user", openapi_extra=body_schema()
+)
+def put_user(
+    api: ApiPart, caller: Provisioner, user_id: UserId, body: Body, asked: Asked, request: Request
+) -> Response:
+    with api.control.change(tenant(caller), caller.actor("scim")) as change:
+        user = service.put_user(change, user_id, body, base_of(request))
+    return _resource(user, asked, ScimUser, Context.RESOURCE_REPLACEMENT_RESPONSE)
+
+
+@router.patch(
+    "/Users/{user_id}", responses=ERRORS, summary="Change a user", openapi_extra=body_schema()
+)
+def patch_user(
+    api: ApiPart, caller: Provisioner, user_id: UserId, body: Body, asked: Asked, request: Request
+) -> Response:
+    with api.control.change(tenant(caller), caller.actor("scim")) as change:
+        user = service.patch_user(change, user_id, body, base_of(request))
+    return _resource(user, asked, ScimUser, Context.RESOURCE_PATCH_RESPONSE)
+
+
+@router.delete(
+    "/Users/{user_id}",
+    status_code=204,
+    response_class=Response,
+    responses=ERRORS,
+    summary="Remove a user; usage so far stays",
+)
+def delete_user(api: ApiPart, caller: Provisioner, user_id: UserId) -> Response:
+    with api.control.change(tenant(caller), caller.actor("scim")) as change:
+        deprovision(change, user_id)
+    return Response(status_code=204)
+
+
+@router.get("/Groups", responses=ERRORS, summary="Directory groups, by filter and page")
+def list_groups(api: ApiPart, caller: Provisioner, asked: Asked, request: Request) -> Response:
+    with api.store.read() as session:
+        return answer(service.list_groups(session, tenant(caller), asked, base_of(request)))
+
+
+@router.get("/Groups/{group_id}", responses=ERRORS, summary="One directory group")
+def get_group(
+    api: ApiPart, caller: Provisioner, group_id: GroupId, asked: Asked, request: Request
+) -> Response:
+    with api.store.read() as session:
+        group = service.get_group(session, tenant(caller), group_id, asked, base_of(request))
+    return _resource(group, asked, ScimGroup, Context.RESOURCE_QUERY_RESPONSE)
+
+
+@router.post(
+    "/Groups",
+    status_code=201,
+    responses=ERRORS,
+    summary="Push a directory group",
+    openapi_extra=body_schema(),
+)
+def post_group(
+    api: ApiPart, caller: Provisioner, body: Body, asked: Asked, request: Request
+) -> Response:
+    with api.control.change(tenant(caller), caller.actor("scim")) as change:
+        group = service.post_group(change, body, base_of(request))
+    return _resource(group, asked, ScimGroup, Context.RESOURCE_CREATION_RESPONSE, 201)
+
+
+@router.put(
+    "/Groups/{group_id}",
+    responses=ERRORS,
+    summary="Replace a directory group",
+    openapi_extra=body_schema(),
+)
+def put_group(
+    api: ApiPart,
+    caller: Provisioner,
+    group_id: GroupId,
+    body: Body,
+    asked: Asked,
+    request: Request,
+) -> Response:
+    with api.control.change(tenant(caller), caller.actor("scim")) as change:
+        group = service.put_group(change, group_id, body, base_of(request))
+    return _resource(group, asked, ScimGroup, Context.RESOURCE_REPLACEMENT_RESPONSE)
+
+
+@router.patch(
+    "/Groups/{group_id}",
+    responses=ERRORS | {204: {"description": "Done."}},
+    summary="Change a directory group; the answer is empty unless attributes are asked for",
+    openapi_extra=body_schema(),
+)
+def patch_group(
+    api: ApiPart,
+    caller: Provisioner,
+    group_id: GroupId,
+    body: Body,
+    asked: Asked,
+    request: Request,
+) -> Response:
+    with api.control.change(tenant(caller), caller.actor("scim")) as change:
+        group = service.patch_group(change, group_id, body, base_of(request))
+    if not asked.attributes and not asked.excluded_attributes:
+        return Response(status_code=204)
+    return _resource(group, asked, ScimGroup, Context.RESOURCE_PATCH_RESPONSE)
+
+
+@router.delete(
+    "/Groups/{group_id}",
+    status_code=204,
+    response_class=Response,
+    responses=ERRORS,
+    summary="Delete a directory group; its billing group keeps its members",
+)
+def delete_group(api: ApiPart, caller: Provisioner, group_id: GroupId) -> Response:
+    with api.control.change(tenant(caller), caller.actor("scim")) as change:
+        delete_directory_group(change, group_id)
+    return Response(status_code=204)
+
+
+@router.get("/ServiceProviderConfig", responses=ERRORS, summary="What this service can do")
+def get_config(caller: Provisioner, request: Request) -> Response:
+    return answer(discovery.config(base_of(request)))
+
+
+@router.get("/ResourceTypes", responses=ERRORS, summary="Users and groups")
+def list_resource_types(caller: Provisioner, request: Request) -> Response:
+    return answer(discovery.resource_types(base_of(request)))
+
+
+@router.get("/ResourceTypes/{name}", responses=ERRORS, summary="One resource type")
+def get_resource_type(
+    caller: Provisioner, request: Request, name: Annotated[str, path_id("User", "Its name.")]
+) -> Response:
+    return answer(discovery.resource_type(base_of(request), name))
+
+
+@router.get("/Schemas", responses=ERRORS, summary="Every schema")
+def list_schemas(caller: Provisioner, request: Request) -> Response:
+    return answer(discovery.schemas(base_of(request)))
+
+
+@router.get("/Schemas/{name}", responses=ERRORS, summary="One schema")
+def get_schema(
+    caller: Provisioner,
+    request: Request,
+    name: Annotated[str, path_id("urn:ietf:params:scim:schemas:core:2.0:User", "Its URN.")],
+) -> Response:
+    return answer(discovery.schema(base_of(request), name))
