@@ -11,7 +11,8 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from schemas.reasons import Reason
-from streams.exactly_once.lanes import Committed, Lane
+from streams.exactly_once import Committed
+from streams.exactly_once.lanes import Lane
 
 log = structlog.get_logger()
 

@@ -23,6 +23,7 @@ _PRECEDENCE: Final = {reason: place for place, reason in enumerate(Reason)}
 _EMPTY: Final = Raw(b"")
 
 _decode_members = json.Decoder(dict[str, Raw]).decode
+_decode_raw = json.Decoder(Raw).decode
 _decode_any = json.Decoder().decode
 
 _Refuse = Callable[[Reason, str], None]
@@ -117,13 +118,15 @@ def _read_attributes(value: bytes, headers: dict[str, bytes]) -> _Attributes | R
 
 def _read_members(raw: bytes, name: str) -> dict[str, Raw] | Rejected:
     try:
-        return _decode_members(raw)
+        try:
+            return _decode_members(raw)
+        except ValidationError:
+            _decode_raw(raw)
     except RecursionError:
         return Rejected(Reason.INVALID_EVENT, f"{name} is nested too deeply.")
-    except ValidationError:
-        return Rejected(Reason.INVALID_EVENT, f"{name} is not a JSON object: {shown(raw)}.")
     except ValueError as error:
         return Rejected(Reason.NOT_JSON, f"{name} is not JSON: {error}.")
+    return Rejected(Reason.INVALID_EVENT, f"{name} is not a JSON object: {shown(raw)}.")
 
 
 def _read_any(raw: Raw) -> Any:

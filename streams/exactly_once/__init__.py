@@ -6,8 +6,9 @@ about usage, credits or prices; a decision is handed in as a function.
 """
 
 from streams.exactly_once.batches import Batch
+from streams.exactly_once.config import Committed, RuntimeConfig
 from streams.exactly_once.faust_settings import faust_settings
-from streams.exactly_once.runtime import ExactlyOnce, RuntimeConfig
+from streams.exactly_once.runtime import ExactlyOnce
 from streams.exactly_once.transaction import Transaction
 
-__all__ = ["Batch", "ExactlyOnce", "RuntimeConfig", "Transaction", "faust_settings"]
+__all__ = ["Batch", "Committed", "ExactlyOnce", "RuntimeConfig", "Transaction", "faust_settings"]

@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from faust.serializers.codecs import Codec, register
-
-if TYPE_CHECKING:
-    from streams.exactly_once.lanes import Lane
 
 PASS_THROUGH = "metering-pass-through"  # noqa: S105 - a codec's name
 
@@ -39,6 +36,7 @@ class Batch:
     """The position at which the fetch started; the lane's next position, or events were lost."""
     end: int
     """The position after the fetch; beyond the last record where markers follow it."""
-    lane: "Lane"
+    lane_number: int
+    """Of the lane that it was fetched for."""
     required: dict[str, int] = field(default_factory=dict)
     """Positions of other input topics that must be applied before this batch is decided."""

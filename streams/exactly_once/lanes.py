@@ -8,25 +8,23 @@ process: state in memory is never ahead of what was committed.
 """
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from streams.exactly_once.batches import Batch
+from streams.exactly_once.config import Committed, RuntimeConfig
 from streams.exactly_once.local_store import LocalStore
 from streams.exactly_once.recovery import recover
 from streams.exactly_once.seen import pack
 from streams.exactly_once.state import PartitionState
 from streams.exactly_once.transaction import Transaction
-
-if TYPE_CHECKING:
-    from streams.exactly_once.runtime import ExactlyOnce
 
 log = structlog.get_logger()
 
@@ -36,6 +34,7 @@ PROGRESS_KEY: Final = b'["progress"]'
 QUEUE_BATCHES: Final = 3
 """Usage batches fetched and not yet committed, a lane."""
 QUEUE_FACT_BATCHES: Final = 8
+_numbers = itertools.count(1)
 END_GRACE_S: Final = 5.0
 """How long a revoked lane may take to finish the transaction it is in."""
 
@@ -46,26 +45,45 @@ class Progress(msgspec.Struct):
     positions: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What `on_commit` is told about one transaction."""
+class Host(Protocol):
+    """What a lane needs of the runtime."""
 
-    partition: int
-    topic: str
-    """The input topic; empty for the clock's."""
-    inputs: int
-    outputs: int
-    decide_s: float
-    commit_s: float
-    oldest_input_ms: int
-    counts: Mapping[str, int]
+    @property
+    def config(self) -> RuntimeConfig: ...
+
+    @property
+    def client_settings(self) -> Mapping[str, Any]: ...
+
+    @property
+    def room(self) -> asyncio.Event:
+        """Set when a lane has room again."""
+
+    @property
+    def on_commit(self) -> Callable[[Committed], None]: ...
+
+    @property
+    def on_recovered(self) -> Callable[[int, int, float], None]: ...
+
+    async def tag(self) -> str: ...
+
+    async def start_positions(
+        self, partition: int, committed: dict[str, int]
+    ) -> dict[str, int]: ...
+
+    async def begin_fetching(self, lane: "Lane") -> None: ...
+
+    def touch(self) -> None: ...
+
+    def fatal(self, where: str, error: BaseException) -> None: ...
 
 
 class Lane:
     """See the module's text. Created by the runtime at assignment, ended at revocation."""
 
-    def __init__(self, runtime: "ExactlyOnce", partition: int) -> None:
+    def __init__(self, runtime: Host, partition: int) -> None:
         self.partition = partition
+        self.number = next(_numbers)
+        """Of this process: tells one assignment of the partition from the next."""
         self.running = False
         self.recovered_records = 0
         self.positions: dict[str, int] = {}
@@ -77,7 +95,6 @@ class Lane:
         }
         self._outstanding = dict.fromkeys(self._config.input_order, 0)
         self._wake = asyncio.Event()
-        self._ended = False
         self._in_transaction = asyncio.Lock()
         self._next_tick_s = 0.0
         self._producer: AIOKafkaProducer | None = None
@@ -103,9 +120,7 @@ class Lane:
         return waiting[0][0].records[0].timestamp if waiting else 0
 
     def submit(self, batch: Batch, decide: Decide) -> None:
-        """Queues a batch; one of an ended lane is dropped, the next owner reads it again."""
-        if self._ended or batch.lane is not self:
-            return
+        """Queues a batch."""
         self._inbox[batch.topic].append((batch, decide))
         self._wake.set()
 
@@ -167,7 +182,6 @@ class Lane:
 
     async def end(self) -> None:
         """Finishes the transaction it is in, drops what is queued, closes everything."""
-        self._ended = True
         self.running = False
         try:
             async with asyncio.timeout(END_GRACE_S):

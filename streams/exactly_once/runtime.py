@@ -5,9 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -18,55 +15,14 @@ from yarl import URL
 
 from streams.exactly_once.batches import PASS_THROUGH, Batch
 from streams.exactly_once.cluster_ids import read_ids
-from streams.exactly_once.lanes import Committed, Decide, Lane
+from streams.exactly_once.config import Committed, RuntimeConfig
+from streams.exactly_once.lanes import Decide, Lane
 from streams.exactly_once.recovery import BelowLogStart
-from streams.exactly_once.state import Codec
-from streams.exactly_once.transaction import Transaction
 from streams.exactly_once.transport import BatchConsumer, BatchTransport, FactFetcher
 
 log = structlog.get_logger()
 
 EXIT_FAILED = 70
-DAY_S = 86_400
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuntimeConfig:
-    """Names are unprefixed topics; durations are in the unit of their name."""
-
-    app_id: str
-    client_options: Mapping[str, Any]
-    """For every aiokafka client: where the brokers are and how to authenticate."""
-    directory: Path
-    """Local stores, one directory a partition; belongs to one worker alone."""
-    input_order: tuple[str, ...]
-    """Input topics; a batch is decided after all that the topics before its own held when it
-    was fetched. The last is the main input."""
-    state_topic: str
-    seen_topic: str
-    changelogs: tuple[str, ...]
-    """All changelogs, `state_topic` and `seen_topic` among them."""
-    codec: Codec
-    topic_prefix: str = ""
-    compression: str | None = "snappy"
-    batch_max_records: int = 4_000
-    transaction_timeout_s: float = 15.0
-    seen_window_ms: int = 50 * DAY_S * 1000
-    store_max_age_s: float = DAY_S / 2
-    """Half of the changelogs' `delete.retention.ms` (a day by default)."""
-    on_tick: Callable[[Transaction], None] | None = None
-    tick_interval_s: float = 60.0
-    clock: Callable[[], datetime] = _now
-
-    def topic(self, name: str) -> str:
-        return self.topic_prefix + name
-
-    def unprefixed(self, topic: str) -> str:
-        return topic[len(self.topic_prefix) :]
 
 
 class ExactlyOnce:
@@ -120,7 +76,10 @@ class ExactlyOnce:
     def submit(self, batch: Batch, decide: Decide) -> None:
         """Has the batch decided and committed by its lane. Returns at once: the transport fetches
         only for lanes that have room, so queues stay within their bound."""
-        batch.lane.submit(batch, decide)
+        lane = self.lanes.get(batch.partition)
+        # A batch of a lane that has ended is dropped: the partition's next owner reads it again.
+        if lane is not None and lane.number == batch.lane_number:
+            lane.submit(batch, decide)
 
     # ---- for the transport
 

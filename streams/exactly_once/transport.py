@@ -10,7 +10,7 @@ behind a backlog of usage came 1.6 to 2.4 s late (measured).
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.drivers.aiokafka import (
@@ -24,15 +24,41 @@ from faust.types import TP, ConsumerMessage
 
 from streams.exactly_once.assignor import CoLocatedAssignor
 from streams.exactly_once.batches import Batch
-
-if TYPE_CHECKING:
-    from streams.exactly_once.lanes import Lane
-    from streams.exactly_once.runtime import ExactlyOnce
+from streams.exactly_once.config import RuntimeConfig
+from streams.exactly_once.lanes import Lane
 
 FETCH_WAIT_MS = 50
 POLL_S = 0.02
 """A lane that gets room while a poll waits is served at the next poll."""
 FACT_POLL_RECORDS = 2_000
+
+
+class Runtime(Protocol):
+    """What the transport needs of the runtime."""
+
+    @property
+    def config(self) -> RuntimeConfig: ...
+
+    @property
+    def client_settings(self) -> Mapping[str, Any]: ...
+
+    def local_partitions(self) -> list[int]: ...
+
+    async def attach(self, consumer: "BatchConsumer") -> None: ...
+
+    async def detach(self) -> None: ...
+
+    def start_lanes(self, partitions: Iterable[int]) -> None: ...
+
+    async def end_lanes(self) -> None: ...
+
+    def lanes_with_room(self) -> dict[TopicPartition, Lane]: ...
+
+    async def wait_for_room(self, longest_s: float) -> None: ...
+
+    async def fact_ends(self, partitions: Iterable[int]) -> dict[int, dict[str, int]]: ...
+
+    def fatal(self, where: str, error: BaseException) -> None: ...
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -46,7 +72,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         conf = self.app.conf
-        runtime: ExactlyOnce = transport.runtime
+        runtime: Runtime = transport.runtime
         self._assignor = CoLocatedAssignor(
             [runtime.config.topic(name) for name in runtime.config.input_order],
             runtime.local_partitions,
@@ -113,7 +139,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
     RebalanceListener: ClassVar[Any] = _Listener
 
     @property
-    def runtime(self) -> "ExactlyOnce":
+    def runtime(self) -> Runtime:
         return self.transport.runtime  # type: ignore[no-any-return]
 
     def _new_consumer_thread(self) -> _ConsumerThread:
@@ -169,7 +195,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
                 records,
                 lane.fetch_positions[main],
                 end,
-                lane,
+                lane.number,
                 required[tp.partition],
             )
             lane.fetched(batch)
@@ -213,13 +239,13 @@ class BatchTransport(Transport):  # type: ignore[misc]
 
     Consumer = BatchConsumer
     Producer = _NoProducer
-    runtime: "ExactlyOnce"
+    runtime: Runtime
 
 
 class FactFetcher:
     """Fetches the inputs that come before usage, and knows where they end."""
 
-    def __init__(self, runtime: "ExactlyOnce", consumer: BatchConsumer) -> None:
+    def __init__(self, runtime: Runtime, consumer: BatchConsumer) -> None:
         self._runtime = runtime
         self._faust = consumer
         self._lock = asyncio.Lock()
@@ -255,7 +281,7 @@ class FactFetcher:
     async def starts(self, tps: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         return await self._ends.beginning_offsets(list(tps))  # type: ignore[no-any-return]
 
-    async def follow(self, lane: "Lane") -> None:
+    async def follow(self, lane: Lane) -> None:
         """Adds a lane's fact partitions, from its positions on."""
         async with self._lock:
             for topic in self._runtime.config.input_order[:-1]:
@@ -312,7 +338,7 @@ class FactFetcher:
                     fetched.get(tp, []),
                     lane.fetch_positions[topic],
                     end,
-                    lane,
+                    lane.number,
                     await self._required(tp.partition, earlier) if earlier else {},
                 )
                 lane.fetched(batch)
