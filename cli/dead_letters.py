@@ -75,7 +75,8 @@ def list_letters(
         )
     total = sum(counts.values())
     by_reason = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-    typer.echo(f"{total} dead letters{': ' if total else ''}{by_reason}")
+    noun = "dead letter" if total == 1 else "dead letters"
+    typer.echo(f"{total} {noun}{': ' if total else ''}{by_reason}")
 
 
 @app.command()
