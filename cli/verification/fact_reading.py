@@ -143,7 +143,7 @@ def _typed(name: str, given: Any) -> Any:
 
 
 def _string(given: Any) -> str:
-    if not isinstance(given, str) or any("\ud800" <= c <= "\udfff" for c in given):
+    if not isinstance(given, str):
         raise TypeError("not a string")
     return given
 

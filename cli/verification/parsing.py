@@ -82,16 +82,20 @@ def read_json(raw: bytes, *, malformed: Reason = Reason.NOT_JSON) -> Any:
         raise ValueError(text)
 
     try:
-        return json.loads(
+        document = json.loads(
             raw.decode("utf-8"),
             parse_int=Number,
             parse_float=Number,
             parse_constant=no_constant,
         )
+        texts = _texts(document)
     except ValueError:
         raise Refused(malformed) from None
     except RecursionError:
         raise Refused(Reason.INVALID_EVENT) from None
+    # Half of a surrogate pair is no character, so the bytes were no JSON text.
+    refuse_if(any("\ud800" <= c <= "\udfff" for text in texts for c in text), malformed)
+    return document
 
 
 def read_instant(text: str) -> datetime:
@@ -128,9 +132,6 @@ def read_usage(
         raise Refused(Reason.EMPTY_VALUE)
     by_name = {name.lower(): text for name, text in headers if text is not None}
     attributes, data = _attributes_and_data(value, by_name)
-    for text in _texts([attributes, data]):
-        # Half of a surrogate pair is no character, so the bytes were no JSON text.
-        refuse_if(any("\ud800" <= c <= "\udfff" for c in text), Reason.NOT_JSON)
     if attributes["organizationid"] is None:
         attributes["organizationid"] = _organization_of_key(key)
     ids: dict[str, Any] = {name: attributes[name] for name in ("id", "source", "type", "subject")}
@@ -189,7 +190,7 @@ def _attributes_and_data(
 
 
 def _texts(value: Any) -> list[str]:
-    """Every string within the parts that are read."""
+    """Every string within a document."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):

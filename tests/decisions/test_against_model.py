@@ -283,4 +283,4 @@ def leg_of_model(movement: Any) -> tuple[Any, ...]:
 
 
 TestAgainstModel = AgainstModel.TestCase
-TestAgainstModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAgainstModel.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
