@@ -34,6 +34,7 @@ class BlockBuilder:
         self._bytes_max = bytes_max
         self._block = Block(0)
         self._begun_s = 0.0
+        self._is_closed = False
 
     @property
     def room_rows(self) -> int:
@@ -41,7 +42,7 @@ class BlockBuilder:
 
     @property
     def is_full(self) -> bool:
-        return self._block.rows >= self._rows_max or self._block.bytes >= self._bytes_max
+        return self._is_closed or self._block.rows >= self._rows_max
 
     def wait_s(self, now_s: float) -> float:
         """How long more records may be waited for; 0 when the block is due."""
@@ -55,18 +56,21 @@ class BlockBuilder:
     def add(self, partition: Any, records: list[Any], generation: int, now_s: float) -> int:
         """Take records of one partition from the front, as many as fit; returns how many.
 
-        At least one is taken unless the block is full. Records of a new generation drop those of
-        an old one.
+        None may fit, and the block is full then. Records of a new generation drop those of an old
+        one.
         """
         if generation != self._block.generation:
-            self._block = Block(generation)
+            self._block, self._is_closed = Block(generation), False
         if self.is_full or not records:
             return 0
         block = self._block
         taken = records[: self.room_rows]
         sizes = list(accumulate(len(record.value or b"") for record in taken))
-        fitting = max(1, bisect_right(sizes, self._bytes_max - block.bytes))
-        taken = taken[:fitting]
+        fitting = bisect_right(sizes, self._bytes_max - block.bytes)
+        self._is_closed = fitting < len(taken)
+        taken = taken[: fitting if block.rows else max(1, fitting)]
+        if not taken:
+            return 0
         if not block.rows:
             self._begun_s = now_s
         block.records.setdefault(partition.topic, []).extend(taken)
@@ -78,4 +82,5 @@ class BlockBuilder:
     def finish(self) -> Block:
         """The block as it is; the next record begins a new one."""
         finished, self._block = self._block, Block(self._block.generation)
+        self._is_closed = False
         return finished

@@ -149,8 +149,11 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]
                 lags[partition] = max(0, end - position)
         return lags
 
-    def missing_topics(self) -> list[str]:
-        return [name for name in self._topics if not self._consumer.partitions_for_topic(name)]
+    async def missing_topics(self) -> list[str]:
+        """Of our topics, those that do not exist. Raises KafkaError as `lags` does."""
+        unknown = [name for name in self._topics if not self._consumer.partitions_for_topic(name)]
+        existing = await self._consumer.topics() if unknown else set()
+        return [name for name in unknown if name not in existing]
 
     async def _position(self, partition: TopicPartition) -> int | None:
         """Up to where everything is stored, transaction markers included."""

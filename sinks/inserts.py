@@ -58,6 +58,7 @@ CONTENT_ERRORS: Final = frozenset(
     }
 )
 TOO_MANY_PARTS: Final = 252
+UNKNOWN_EXCEPTION: Final = 1002
 
 
 class Inserter:
@@ -134,6 +135,8 @@ def _failure(code: str, status: int, answer: bytes) -> RefusedError | Unavailabl
     # The same code says that merges lag behind, which passes, and that one insert has rows for too
     # many partitions, which passes only when it is cut smaller.
     is_too_wide = number == TOO_MANY_PARTS and "single INSERT" in text
-    if number in CONTENT_ERRORS or is_too_wide:
+    # The embedded engine cannot quote bytes that are no text, and then says only that.
+    is_no_text = number == UNKNOWN_EXCEPTION and "codec can't decode" in text
+    if number in CONTENT_ERRORS or is_too_wide or is_no_text:
         return RefusedError(text)
     return UnavailableError(text or f"HTTP status {status}")

@@ -210,6 +210,7 @@ class _Sink:
             try:
                 async with asyncio.timeout(LAG_TIMEOUT_S):
                     lags = await group.lags()
+                    self.status.missing_topics = await group.missing_topics()
             except (KafkaError, OSError, TimeoutError) as error:
                 self._kafka.begin(str(error) or "no answer")
             else:
@@ -217,7 +218,6 @@ class _Sink:
                 for partition, lag in lags.items():
                     metrics.LAG.labels(partition.topic, str(partition.partition)).set(lag)
                 self.status.lag_records = sum(lags.values())
-                self.status.missing_topics = group.missing_topics()
                 if not self.status.lag_records:
                     self.status.progress()
             await asyncio.sleep(LAG_INTERVAL_S)

@@ -166,10 +166,22 @@ async def running_sink(settings: Settings, *, from_earliest: bool = False) -> As
     stopping = asyncio.Event()
     task = asyncio.create_task(serve(settings, stopping, from_earliest=from_earliest))
     try:
+        for _ in range(500):
+            if task.done() or await _listens(settings.sink_metrics_port):
+                break
+            await asyncio.sleep(0.02)
         yield
     finally:
         stopping.set()
         await asyncio.wait_for(task, 30)
+
+
+async def _listens(port: int) -> bool:
+    try:
+        await http_get(port, "/health/live")
+    except aiohttp.ClientError:
+        return False
+    return True
 
 
 class SinkProcess:
