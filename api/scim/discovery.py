@@ -56,13 +56,13 @@ def _resource_types(base: str) -> list[ResourceType]:
             name=name,
             description=f"{name} accounts" if name == "User" else "Directory groups",
             endpoint=Reference(endpoint),
-            schema=Reference(schema),
+            schema_=Reference(schema),
             meta=Meta(resource_type="ResourceType", location=f"{base}/ResourceTypes/{name}"),
         )
 
     user = described("User", "/Users", str(User.__schema__))
     user.schema_extensions = [
-        SchemaExtension(schema=Reference(str(EnterpriseUser.__schema__)), required=False)
+        SchemaExtension(schema_=Reference(str(EnterpriseUser.__schema__)), required=False)
     ]
     return [user, described("Group", "/Groups", str(ScimGroup.__schema__))]
 
