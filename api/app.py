@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.ingest import Ingest
 from api.options import ApiOptions, alias_secret
 from api.outbox.service import Outbox
 from api.rules.change import Clock, Control
@@ -17,6 +18,7 @@ from api.scim import routes as scim_routes
 from api.spend import Spend
 from api.storage.store import Store, database_url
 from api.web import (
+    events,
     health,
     teams_groups,
     teams_usage,
@@ -64,7 +66,15 @@ def create_app(
         },
         time.monotonic,
     )
-    api = Api(settings, chosen, store, control, Spend(settings), limits)
+    api = Api(
+        settings,
+        chosen,
+        store,
+        control,
+        Spend(settings),
+        limits,
+        Ingest(settings, store, chosen.ingest_waiting_max),
+    )
     app = FastAPI(
         title=TITLE,
         version=VERSION,
@@ -81,6 +91,7 @@ def create_app(
         v1_members,
         v1_keys,
         scim_routes,
+        events,
         health,
     ):
         app.include_router(part.router)
@@ -112,6 +123,7 @@ def _lifespan(api: Api) -> Callable[[FastAPI], Any]:
         finally:
             if api.options.publish:
                 await outbox.stop()
+            await api.ingest.close()
             api.spend.close()
             api.store.close()
 

@@ -13,10 +13,8 @@ from scim2_models import (
     ListResponse,
     Meta,
     Patch,
-    Reference,
     ResourceType,
     Schema,
-    SchemaExtension,
     ServiceProviderConfig,
     Sort,
     User,
@@ -50,21 +48,23 @@ def config(base: str) -> Any:
 
 
 def _resource_types(base: str) -> list[ResourceType]:
-    def described(name: str, endpoint: str, schema: str) -> ResourceType:
-        return ResourceType(
-            id=name,
-            name=name,
-            description=f"{name} accounts" if name == "User" else "Directory groups",
-            endpoint=Reference(endpoint),
-            schema_=Reference(schema),
-            meta=Meta(resource_type="ResourceType", location=f"{base}/ResourceTypes/{name}"),
-        )
+    def described(name: str, schema: str, extensions: list[dict[str, Any]]) -> ResourceType:
+        document = {
+            "id": name,
+            "name": name,
+            "description": "Members" if name == "User" else "Directory groups",
+            "endpoint": f"/{name}s",
+            "schema": schema,
+            "schemaExtensions": extensions or None,
+            "meta": {"resourceType": "ResourceType", "location": f"{base}/ResourceTypes/{name}"},
+        }
+        return ResourceType.model_validate(document)
 
-    user = described("User", "/Users", str(User.__schema__))
-    user.schema_extensions = [
-        SchemaExtension(schema_=Reference(str(EnterpriseUser.__schema__)), required=False)
+    enterprise = {"schema": str(EnterpriseUser.__schema__), "required": False}
+    return [
+        described("User", str(User.__schema__), [enterprise]),
+        described("Group", str(ScimGroup.__schema__), []),
     ]
-    return [user, described("Group", "/Groups", str(ScimGroup.__schema__))]
 
 
 def _schemas(base: str) -> list[Schema]:

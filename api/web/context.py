@@ -10,6 +10,7 @@ from fastapi.security import HTTPBasic, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 
 from api.errors import Refused, forbidden, not_found
+from api.ingest import Ingest
 from api.options import ApiOptions
 from api.rules.change import Actor, Control
 from api.rules.keys import Scope, authenticate, unauthorized
@@ -30,6 +31,7 @@ class Api:
     control: Control
     spend: Spend
     limits: RateLimits
+    ingest: Ingest
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,9 +91,11 @@ def test_attaching_replaces_members_and_locks(company: Company) -> None:
     assert group(company.control, "g1").configured_by == "scim"
     assert group(company.control, "g1").name == "d1"
     for how in (ADMIN, BY_HAND):
-        with pytest.raises(Refused, match="group_synced") as refused:
-            with company.control.change("org_a", how) as change:
-                add_members(change, "g1", ["cas"], "x")
+        with (
+            pytest.raises(Refused, match="group_synced") as refused,
+            company.control.change("org_a", how) as change,
+        ):
+            add_members(change, "g1", ["cas"], "x")
         assert refused.value.details["directory_group_name"] == "d1"
     with (
         pytest.raises(Refused, match="group_synced"),
