@@ -1,0 +1,225 @@
+"""The real pipeline as processes: broker, ClickHouse, workers and sink, started and hurt.
+
+`Process` is one of ours (a worker, the sink), restarted by `Pipeline.watch` when it ends by itself,
+as a supervisor does. Engines are restarted by who kills them.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cli.verification.cast import ALIAS_SECRET
+from deploy.embedded import EmbeddedClickHouse, EmbeddedKafka
+from deploy.embedded.child import DIE_WITH_PARENT
+from schemas.settings import Settings
+from streams.kafka import create_topics
+from warehouse.migrations import migrate
+
+PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
+PARTITIONS: Final = 8
+SESSION_TIMEOUT_S: Final = 5
+LATE_GRACE_S: Final = 3
+FORFEIT_INTERVAL_S: Final = 1.0
+WATCH_INTERVAL_S: Final = 0.1
+STOP_S: Final = 20.0
+RESTARTS_LIMIT: Final = 400
+"""Ends by itself, of all processes of a run: beyond it something is broken for good."""
+
+
+class PipelineError(RuntimeError):
+    """The pipeline itself cannot be run; the text says where its logs are."""
+
+
+@dataclass
+class Process:
+    """A process of the pipeline with its log; `wanted` says whether it should be running."""
+
+    name: str
+    command: list[str]
+    environment: Mapping[str, str]
+    log: Path
+    wanted: bool = False
+    ended_by_itself: int = 0
+    _process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        return None if self._process is None else self._process.poll()
+
+    def start(self) -> None:
+        guard = [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid())]
+        self.wanted = True
+        with self.log.open("ab") as log:
+            log.write(b"---- start\n")
+            log.flush()
+            self._process = subprocess.Popen(
+                [*guard, *self.command],
+                env=dict(self.environment),
+                cwd=PROJECT_ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """`kill -9`, and stays down until `start`. Also for a frozen one."""
+        self.wanted = False
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    async def stop(self) -> None:
+        """SIGTERM; killed when it takes too long."""
+        self.wanted = False
+        if self._process is None or not self.is_running:
+            return
+        self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGTERM)
+        for _ in range(int(STOP_S / WATCH_INTERVAL_S)):
+            if not self.is_running:
+                return
+            await asyncio.sleep(WATCH_INTERVAL_S)
+        self.kill()
+
+
+@dataclass
+class Pipeline:
+    """Everything under one data directory. `stop_all` leaves no process behind."""
+
+    directory: Path
+    workers_wanted: int
+    recovery_s: float = 0.0
+    request_timeout_s: float = 90.0
+    workers: list[Process] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kafka = EmbeddedKafka(self.directory)
+        self.clickhouse = EmbeddedClickHouse(self.directory)
+
+    async def start(self) -> None:
+        """Engines, topics, tables, then our processes. Raises EngineError."""
+        await asyncio.gather(
+            asyncio.to_thread(self.kafka.start), asyncio.to_thread(self.clickhouse.start)
+        )
+        self.settings = self._settings()
+        await create_topics(self.settings)
+        await asyncio.to_thread(migrate, self.settings)
+        self.sink = self._process("sink", "sink", [sys.executable, "-m", "cli", "sink"])
+        self.sink.start()
+        for number in range(self.workers_wanted):
+            self.workers.append(self._worker(f"worker-{number + 1}"))
+            self.workers[-1].start()
+        self.guest = self._worker("worker-guest")
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.workers, self.guest, self.sink]
+
+    async def watch(self) -> None:
+        """Restarts what ended by itself, for ever. Raises PipelineError when that never helps."""
+        while True:
+            for process in self.processes:
+                if process.wanted and not process.is_running:
+                    process.ended_by_itself += 1
+                    if sum(each.ended_by_itself for each in self.processes) > RESTARTS_LIMIT:
+                        raise PipelineError(
+                            f"{process.name} ended again (exit code {process.exit_code}); "
+                            f"see {process.log}"
+                        )
+                    process.start()
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    def lose_disk(self, worker: Process) -> None:
+        """The worker must be down."""
+        shutil.rmtree(self.settings.data_dir / f"worker-{worker.name}", ignore_errors=True)
+
+    async def stop_ours(self) -> None:
+        """Workers and sink, cleanly; the engines stay for the comparison."""
+        await asyncio.gather(*(process.stop() for process in self.processes))
+
+    def stop_all(self) -> None:
+        for process in (*self.workers, *(each for each in self._others())):
+            process.kill()
+        self.clickhouse.kill()
+        self.kafka.kill()
+
+    def _others(self) -> list[Process]:
+        return [found for name in ("guest", "sink") if (found := getattr(self, name, None))]
+
+    def _worker(self, name: str) -> Process:
+        module = ["cli", "worker"]
+        if self.recovery_s:
+            module = [
+                "cli.verification.slow_worker",
+                str(self.recovery_s),
+                str(self.request_timeout_s),
+            ]
+        return self._process(name, name, [sys.executable, "-m", *module])
+
+    def _process(self, name: str, instance: str, command: list[str]) -> Process:
+        inherited = {
+            variable: value
+            for variable, value in os.environ.items()
+            if not variable.startswith("METERING_")
+        }
+        environment = {
+            **inherited,
+            **_variables(self.settings),
+            "METERING_INSTANCE_ID": instance,
+            "PYTHONPATH": str(PROJECT_ROOT),
+        }
+        return Process(name, command, environment, self.directory / f"{name}.log")
+
+    def _settings(self) -> Settings:
+        writer = self.clickhouse.writer
+        return Settings.model_validate(
+            {
+                "app_id": "verify",
+                "data_dir": self.directory / "data",
+                "kafka_bootstrap": self.kafka.bootstrap,
+                "clickhouse_url": self.clickhouse.url,
+                "clickhouse_user": writer.name,
+                "clickhouse_password": writer.password,
+                "partitions": PARTITIONS,
+                "alias_secret": ALIAS_SECRET,
+                "metrics_port": 0,
+                "sink_metrics_port": 0,
+                "late_grace_s": LATE_GRACE_S,
+                "forfeit_interval_s": FORFEIT_INTERVAL_S,
+                "session_timeout_s": SESSION_TIMEOUT_S,
+                "batch_max_events": 500,
+                "transaction_timeout_s": 10,
+                "sink_batch_max_rows": 5_000,
+                "sink_batch_max_wait_s": 0.3,
+            }
+        )
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """The settings that are not the defaults, as a process is told them."""
+    variables = {}
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        text = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+        variables[f"METERING_{name.upper()}"] = text
+    return variables

@@ -1,0 +1,252 @@
+"""Facts and the clock's ticks in the order in which the pipeline took them, against the model."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from cli.verification.books import Movement
+from cli.verification.differences import Differences
+from cli.verification.model import Applied, DeadLetter, Model
+from cli.verification.outputs import EPOCH, Outputs
+from cli.verification.topic_contents import Contents
+from schemas import topics
+from schemas.codec import decode_state, decode_state_key
+from schemas.reasons import Reason
+from schemas.records import FactApplied, Pool, Posting
+
+TICK_SLACK: Final = timedelta(seconds=10)
+"""How late the clock's work may be done: an interval, and a restart in its middle."""
+NAMES: Final = ("member_id", "group_id", "website_id", "grant_id", "how")
+Leg = tuple[str, str, str, str, str, int]
+"""Entry, account, pool kind, pool id, grant id, amount."""
+
+
+@dataclass
+class _Step:
+    """A fact, or a tick of the clock, and when it was decided."""
+
+    at: datetime
+    topic: str
+    record: Any
+    postings: list[Posting]
+
+
+class FactReplay:
+    """Takes the steps up to a time; the caller asks for each usage record that has an outcome."""
+
+    def __init__(
+        self,
+        model: Model,
+        contents: Contents,
+        outputs: Outputs,
+        differences: Differences,
+        counts: Counter[str],
+    ) -> None:
+        self._model = model
+        self._contents = contents
+        self._outputs = outputs
+        self._differences = differences
+        self._counts = counts
+        steps = [*self._steps(topics.MEMBERSHIPS), *self._steps(topics.CREDITS)]
+        steps += [_Step(now, "", None, postings) for now, postings in outputs.ticks]
+        # Stable: within a transaction, the order of the offsets.
+        self._waiting = sorted(steps, key=lambda step: step.at)[::-1]
+        self._earliest_waiting = self._earliest()
+
+    def advance(self, until: datetime, appended_ms: int) -> None:
+        """All that was decided before; then nothing may wait that was in the topics earlier."""
+        while self._waiting and self._waiting[-1].at < until:
+            self._take()
+        if self._earliest_waiting[len(self._waiting)] < appended_ms:
+            self._differences.note_wrong(
+                f"partition {self._contents.partition}: usage appended at {appended_ms} ms was "
+                "decided before a fact that had been appended earlier"
+            )
+
+    def finish(self, settled_at: datetime) -> None:
+        """What is left; then the final balances, and whether the clock did all that was due."""
+        while self._waiting:
+            self._take()
+        for movement in self._model.tick(settled_at - TICK_SLACK):
+            self._differences.note_lost(
+                f"partition {self._contents.partition}: {movement} was due by the clock"
+            )
+        for at, postings in self._outputs.postings.items():
+            self._differences.note_duplicated(f"{len(postings)} postings of {at} are not due")
+        self._compare_balances()
+
+    def deleted(self) -> Iterator[tuple[str, str]]:
+        for name, organisation in self._model.organisations.items():
+            for kind, group_id in organisation.said:
+                if kind == "deletion":
+                    yield name, group_id
+
+    def compare_refusal(self, topic: str, record: Any, reason: Reason) -> None:
+        """The record must be in `dead-letters`, unchanged, with this reason."""
+        where = f"{topic}[{self._contents.partition}] at {record.offset}"
+        found = self._outputs.refused.pop((topic, record.offset), None)
+        if found is None:
+            self._differences.note_lost(f"{where} is not dead-lettered as {reason}")
+            return
+        if found.reason != reason:
+            self._differences.note_wrong(f"{where} is refused as {found.reason}, not {reason}")
+        same = (found.key, found.value or None, found.headers)
+        if same != (record.key, record.value or None, list(record.headers)):
+            self._differences.note_wrong(f"{where}: the dead letter has not the bytes it came with")
+
+    def _steps(self, topic: str) -> Iterator[_Step]:
+        """A repetition has no outcome: it counts as decided with the fact before it."""
+        at = EPOCH
+        for record in self._contents.records[topic]:
+            row = self._outputs.applied.get((topic, record.offset))
+            refusal = self._outputs.refused.get((topic, record.offset))
+            if row is not None:
+                at = max(at, row.applied_at)
+            elif refusal is not None:
+                at = max(at, refusal.decided_before)
+            yield _Step(at, topic, record, [])
+
+    def _earliest(self) -> list[int]:
+        """By how many steps wait: the earliest append time of the facts among them, in ms."""
+        earliest = [2**62]
+        for step in self._waiting:
+            appended_ms = step.record.timestamp if step.record is not None else 2**62
+            earliest.append(min(earliest[-1], appended_ms))
+        return earliest
+
+    def _take(self) -> None:
+        step = self._waiting.pop()
+        if step.record is None:
+            self._tick(step)
+        else:
+            self._fact(step)
+
+    def _tick(self, step: _Step) -> None:
+        self._model.tick(step.at)
+        due = self._moved()
+        self._compare_legs(due, step.postings, f"the clock at {step.at.isoformat()}")
+
+    def _fact(self, step: _Step) -> None:
+        record, topic = step.record, step.topic
+        self._counts[topic] += 1
+        row = self._outputs.applied.pop((topic, record.offset), None)
+        now = row.applied_at if row is not None else step.at
+        due = self._model.fact(topic, record.value, record.key, now)
+        moved = self._moved()
+        where = f"{topic}[{self._contents.partition}] at {record.offset}"
+        if isinstance(due, DeadLetter):
+            self._counts["dead_letters"] += 1
+            self.compare_refusal(topic, record, due.reason)
+        if not isinstance(due, Applied) or due.repeated:
+            if row is not None:
+                self._differences.note_duplicated(f"{where} is applied, but {due} is due")
+            return
+        if row is None:
+            self._differences.note_lost(f"{where} is not applied")
+            return
+        self._compare_applied(row, record, where)
+        at = (f"{topic} {row.organization_id}", row.version)
+        self._compare_legs(moved, self._outputs.postings.pop(at, []), where)
+
+    def _compare_applied(self, row: FactApplied, record: Any, where: str) -> None:
+        said = msgspec.json.decode(record.value)
+        fact = said["fact"]
+        due = {
+            "organization_id": said["organization_id"],
+            "version": said["version"],
+            "type": fact["type"],
+            **{name: fact[name] for name in NAMES if name in fact},
+        }
+        if fact.get("pool_kind"):
+            due[f"{fact['pool_kind']}_id"] = fact["pool_id"]
+        for name, value in due.items():
+            if getattr(row, name) != value:
+                self._differences.note_wrong(
+                    f"{where}: applied with {name} {getattr(row, name)!r}, but {value!r} was said"
+                )
+
+    def _moved(self) -> dict[str, list[Movement]]:
+        """Movements of facts and the clock since the last call, by organisation."""
+        moved = {}
+        for name, organisation in self._model.organisations.items():
+            # Debits are in the rated rows; a long list would only be carried along.
+            others = [each for each in organisation.movements if each.entry_id != "usage"]
+            if others:
+                moved[name] = others
+            organisation.movements.clear()
+        return moved
+
+    def _compare_legs(
+        self, due: dict[str, list[Movement]], postings: Iterable[Posting], where: str
+    ) -> None:
+        postings = list(postings)
+        wanted = Counter(
+            (name, _leg_of_movement(each)) for name, moved in due.items() for each in moved
+        )
+        found = Counter((each.organization_id, _leg_of_posting(each)) for each in postings)
+        for (name, leg), _ in (wanted - found).items():
+            self._differences.note_lost(f"{where}: posting {leg} of {name!r}")
+        for (name, leg), _ in (found - wanted).items():
+            self._differences.note_duplicated(f"{where}: posting {leg} of {name!r} is not due")
+        last = {(each.organization_id, each.pool_kind, each.pool_id): each for each in postings}
+        for (name, kind, pool_id), posting in last.items():
+            organisation = self._model.organisations.get(name)
+            balance = organisation.balance((kind, pool_id)) if organisation else None
+            if posting.balance_after_micro != balance:
+                self._differences.note_wrong(
+                    f"{where}: {posting.entry_id} of {name!r} says {posting.balance_after_micro} "
+                    f"is left, but {balance} is"
+                )
+
+    def _compare_balances(self) -> None:
+        last: dict[bytes, bytes | None] = {}
+        for record in self._contents.records[topics.BALANCES]:
+            last[record.key] = record.value
+        found: dict[tuple[str, str, str], Pool] = {}
+        for raw_key, raw in last.items():
+            key = decode_state_key(raw_key)
+            if key[0] != "pool":
+                self._differences.note_wrong(f"balances has the key {raw_key!r}")
+            elif raw is not None:
+                found[key[1], key[2], key[3]] = decode_state("pool", raw)
+        for name, organisation in self._model.organisations.items():
+            for kind, pool_id in list(organisation.by_pool):
+                pool = found.pop((name, kind, pool_id), None) or Pool()
+                self._compare_pool(name, (kind, pool_id), pool)
+        for at, pool in found.items():
+            self._differences.note_wrong(f"pool {at} is in balances with {pool.balance_micro}")
+
+    def _compare_pool(self, name: str, at: tuple[str, str], pool: Pool) -> None:
+        organisation = self._model.organisations[name]
+        left = {each.grant_id: each.left_micro for each in organisation.by_pool[at]}
+        due = {grant_id: amount for grant_id, amount in left.items() if amount}
+        found = {grant.grant_id: grant.remaining_micro for grant in pool.grants}
+        if found != due:
+            self._differences.note_wrong(f"pool {at} of {name!r} has {found}, but {due} is due")
+        if (pool.debt_micro, pool.balance_micro) != (
+            organisation.debt[at],
+            organisation.balance(at),
+        ):
+            self._differences.note_wrong(
+                f"pool {at} of {name!r} owes {pool.debt_micro} and stands at {pool.balance_micro}, "
+                f"but {organisation.debt[at]} and {organisation.balance(at)} are due"
+            )
+
+
+def _leg_of_movement(each: Movement) -> Leg:
+    return (each.entry_id, each.account, *each.pool, each.grant_id, each.amount_micro)
+
+
+def _leg_of_posting(each: Posting) -> Leg:
+    return (
+        each.entry_id,
+        each.account,
+        each.pool_kind,
+        each.pool_id,
+        each.grant_id,
+        each.amount_micro,
+    )

@@ -1,0 +1,174 @@
+"""A round: the pipeline is started, fed and hurt at the same time, then compared with the model."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from cli.verification.faults import Faults
+from cli.verification.feed import Feed
+from cli.verification.pipeline import FORFEIT_INTERVAL_S, LATE_GRACE_S, Pipeline
+from cli.verification.replay import Verdict, replay
+from cli.verification.settle import settle
+from cli.verification.topic_contents import Contents, read_partition
+from cli.verification.warehouse_check import compare_ledger, compare_partition, compare_spend
+from cli.verification.workload import Workload
+from schemas.topics import LEDGER
+
+ORGANIZATIONS: Final = 24
+BURSTS_A_FAULT: Final = 4
+PAUSE_S: Final = 1.0
+"""Between faults, on average: long enough for a killed worker to be in the middle of things."""
+SETTLE_S: Final = 300.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `metering verify` was asked for; durations in seconds, 0 for not at all."""
+
+    events: int
+    kills: int
+    workers: int
+    seed: int
+    slow_recovery_s: float = 0.0
+    request_timeout_s: float = 90.0
+    down_s: float = 0.0
+
+
+@dataclass
+class Result:
+    verdict: Verdict
+    figures: dict[str, Any]
+    ended_by_themselves: int
+
+
+async def run_round(options: Options, directory: Path, say: Callable[[str], None]) -> Result:
+    """The whole proof. Raises EngineError or PipelineError when it cannot be carried through."""
+    started = time.monotonic()
+    pipeline = Pipeline(
+        directory, options.workers, options.slow_recovery_s, options.request_timeout_s
+    )
+    say(f"starting Kafka, ClickHouse, {options.workers} workers and the sink in {directory}")
+    try:
+        await pipeline.start()
+        watch = asyncio.create_task(pipeline.watch(), name="watch")
+        work = asyncio.create_task(_feed_and_hurt(options, pipeline, say), name="round")
+        await asyncio.wait((watch, work), return_when=asyncio.FIRST_COMPLETED)
+        if watch.done():
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            watch.result()
+        watch.cancel()
+        workload, faults, settled_at = work.result()
+        await pipeline.stop_ours()
+        verdict = await _compare(pipeline, workload, settled_at, say)
+    finally:
+        pipeline.stop_all()
+    figures = {
+        "input": verdict.counts["input"],
+        "rated": verdict.counts["rated"],
+        "duplicates": verdict.counts["duplicates"],
+        "dead_letters": verdict.counts["dead_letters"],
+        "facts": verdict.counts["memberships"] + verdict.counts["credits"],
+        "sent_on": verdict.counts["sent_on"],
+        "lost": verdict.differences.lost,
+        "duplicated": verdict.differences.duplicated,
+        "wrong": verdict.differences.wrong,
+        **{
+            name: faults.counts[name]
+            for name in (
+                "kills",
+                "zombies",
+                "broker_restarts",
+                "clickhouse_restarts",
+                "disks_lost",
+                "rebalances",
+            )
+        },
+        "seconds": round(time.monotonic() - started, 1),
+        "seed": options.seed,
+    }
+    ended = sum(process.ended_by_itself for process in pipeline.processes)
+    return Result(verdict, figures, ended)
+
+
+async def _feed_and_hurt(
+    options: Options, pipeline: Pipeline, say: Callable[[str], None]
+) -> tuple[Workload, Faults, datetime]:
+    settings = pipeline.settings
+    workload = Workload(options.events, ORGANIZATIONS, settings.partitions, options.seed)
+    faults = Faults(pipeline, options.seed, say, options.down_s)
+    feed = Feed(pipeline.kafka.bootstrap)
+    try:
+        await feed.send(workload.opening(datetime.now(UTC)))
+        hurting = asyncio.create_task(_hurt(options, faults), name="faults")
+        try:
+            await _feed(options, workload, feed, hurting)
+            await hurting
+        finally:
+            hurting.cancel()
+    finally:
+        await feed.close()
+    say(f"{feed.acknowledged:,} records sent; waiting until all is processed")
+    await settle(pipeline, SETTLE_S + 2 * options.slow_recovery_s)
+    now = datetime.now(UTC)
+    due = (workload.last_expiry or now) + timedelta(seconds=LATE_GRACE_S + 5 * FORFEIT_INTERVAL_S)
+    await asyncio.sleep(max(0.0, (due - now).total_seconds()))
+    settled_at = datetime.now(UTC)
+    await settle(pipeline, SETTLE_S)
+    return workload, faults, settled_at
+
+
+async def _feed(
+    options: Options, workload: Workload, feed: Feed, hurting: "asyncio.Task[None]"
+) -> None:
+    """Bursts while the faults last, the rest at the end: queues are full at some, empty at others.
+
+    Raises what the faults raised.
+    """
+    random = Random(f"{options.seed}:feed")  # noqa: S311 - no secrets
+    burst = max(1, options.events // (max(options.kills, 1) * BURSTS_A_FAULT))
+    await feed.send(workload.arrival(datetime.now(UTC)))
+    for message in workload.largest():
+        await feed.send([message])
+    while workload.remaining:
+        if hurting.done():
+            hurting.result()
+        now = datetime.now(UTC)
+        await feed.send(workload.burst(random.randint(1, 2 * burst), now))
+        await asyncio.sleep(random.uniform(0, 2 * PAUSE_S / BURSTS_A_FAULT))
+
+
+async def _hurt(options: Options, faults: Faults) -> None:
+    random = Random(f"{options.seed}:pauses")  # noqa: S311 - no secrets
+    if options.slow_recovery_s:
+        await faults.rebalance_in_recovery(options.slow_recovery_s)
+    for number in range(options.kills):
+        await asyncio.sleep(random.uniform(0, 2 * PAUSE_S))
+        await faults.one()
+        if number == options.kills // 2:
+            await faults.outages()
+
+
+async def _compare(
+    pipeline: Pipeline, workload: Workload, settled_at: datetime, say: Callable[[str], None]
+) -> Verdict:
+    """One partition after the other, so that memory holds one at a time (and the ledger)."""
+    settings = pipeline.settings
+    total, ledgers = Verdict(), list[Contents]()
+    for partition in range(settings.partitions):
+        contents = await read_partition(settings, partition)
+        total.add(
+            await asyncio.to_thread(replay, contents, settings, workload.expected, settled_at)
+        )
+        await asyncio.to_thread(compare_partition, settings, contents, total.differences)
+        ledgers.append(Contents(partition, {LEDGER: contents.records[LEDGER]}))
+        say(f"partition {partition} compared: {total.differences.total} differences so far")
+    total.compare_forwarding()
+    await asyncio.to_thread(compare_ledger, settings, ledgers, total.differences)
+    await asyncio.to_thread(compare_spend, settings, total, total.differences)
+    return total
