@@ -130,18 +130,14 @@ def _read_members(raw: bytes, name: str) -> dict[str, Raw] | Rejected:
 
 
 def _read_any(raw: Raw) -> Any:
-    """A JSON value, None where absent, or Rejected."""
+    """A JSON value, None where absent, or Rejected: numbers may be beyond all bounds."""
     text = bytes(raw)
     if not text:
         return None
     try:
         return _decode_any(text)
-    except RecursionError:
-        return Rejected(Reason.INVALID_EVENT, f"A value is nested too deeply: {shown(text)}.")
-    except ValidationError as error:
+    except (ValidationError, RecursionError) as error:
         return Rejected(Reason.INVALID_EVENT, f"A value is {shown(text)}: {error}.")
-    except ValueError as error:
-        return Rejected(Reason.NOT_JSON, f"The value is not JSON: {error}.")
 
 
 def _read_event(
@@ -251,12 +247,10 @@ def _read_dimension(name: str, value: Any, refuse: _Refuse) -> str:
 
 def _read_quantity(raw: Raw, refuse: _Refuse) -> int:
     text = bytes(raw)
-    value = _read_any(raw) if text[:1] == b'"' else None
-    quantity: int | Rejected
-    if isinstance(value, Rejected):
-        quantity = value
+    if text[:1] == b'"':
+        quantity = quantity_from_text(_decode_any(text))
     else:
-        quantity = quantity_from_json(text) if value is None else quantity_from_text(value)
+        quantity = quantity_from_json(text)
     if isinstance(quantity, Rejected):
         refuse(quantity.reason, quantity.detail)
         return 0

@@ -134,10 +134,8 @@ def take_out(pool: Pool, amount_micro: int, cause: Cause, name: PoolName) -> lis
 def forfeit(
     pool: Pool, grant_id: str, cause: Cause, entry_id: str, kind: str, name: PoolName
 ) -> list[Posting]:
-    """What remains of a grant is gone; nothing where nothing remains."""
+    """What remains of a grant, which is more than nothing while it is in its pool, is gone."""
     left_micro = sum(g.remaining_micro for g in pool.grants if g.grant_id == grant_id)
-    if not left_micro:
-        return []
     take_from_grant(pool, grant_id, left_micro)
     legs: Sequence[Leg] = [
         ("available", grant_id, -left_micro),

@@ -41,7 +41,7 @@ def replaced(path: str, raw: str) -> bytes:
     place[name] = "@@"
     if raw == "-":
         del place[name]
-    raw = raw.replace("LONG", LONG)
+    raw = raw.replace("LONG", LONG).replace("DIGITS", "7" * 5_000)
     return json.dumps(event).replace('"@@"', raw).encode()
 
 
@@ -53,6 +53,9 @@ def replaced(path: str, raw: str) -> bytes:
     data.quantity      | 99999999999999999999999999999999  | quantity_too_large
     data.quantity      | "9223372036854.775807"            | accepted
     data.quantity      | "9223372036854.775808"            | quantity_too_large
+    data.quantity      | -DIGITS                           | negative_quantity
+    data.quantity      | DIGITS                            | quantity_too_large
+    data.quantity      | "DIGITS"                          | quantity_too_large
     data.quantity      | "0.000001"                        | accepted
     data.quantity      | "0.0000010"                       | accepted
     data.quantity      | "0.0000001"                       | invalid_quantity
@@ -90,6 +93,7 @@ def replaced(path: str, raw: str) -> bytes:
     data.dimensions    | {"a":"b","n":1,"t":true,"f":false}| accepted
     data.dimensions    | {"a":""}                          | accepted
     data.dimensions    | null                              | accepted
+    data.dimensions    | 1e999                             | invalid_event
     data.dimensions    | []                                | invalid_event
     data.dimensions    | {"a":1.5}                         | invalid_event
     data.dimensions    | {"a":null}                        | invalid_event

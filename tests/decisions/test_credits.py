@@ -1,0 +1,300 @@
+"""Facts of `credits`, the ledger's postings, and what the clock forfeits."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from schemas import records
+from schemas.records import INT64_MAX
+from streams.decisions.forfeits import decide_forfeit
+from streams.decisions.ledger import Cause, PoolName, entry
+from streams.decisions.state import MemoryState
+from tests.decisions.tables import table
+from tests.decisions.worker import HOUR, ORG, T0, Worker, instant, worker_with_credits
+
+
+def granted(
+    grant_id: str,
+    amount: int,
+    pool: str = "a",
+    kind: str = "one_time",
+    expires_at: datetime | None = None,
+) -> records.Granted:
+    pool_kind: Any = "website" if pool.startswith("web") else "group"
+    return records.Granted(grant_id, pool_kind, pool, kind, amount, "admin:x", expires_at)  # type: ignore[arg-type]
+
+
+def fact_from(text: str) -> Any:
+    """`grant g1 100 [pool] [monthly] [until=+1h]`, `revoke g1 50`, `adjust -20 [pool]`."""
+    what, *words = text.split()
+    until = next((instant(w[6:]) for w in words if w.startswith("until=")), None)
+    kind = "monthly" if "monthly" in words else "one_time"
+    words = [w for w in words if w != "monthly" and not w.startswith("until=")]
+    if what == "grant":
+        name = words[0].replace("LONG", "x" * 257)
+        return granted(name, int(words[1]), *words[2:3] or ["a"], kind=kind, expires_at=until)
+    if what == "revoke":
+        return records.Revoked(words[0], int(words[1]), "refund")
+    pool = words[1] if len(words) > 1 else "a"
+    return records.Adjusted("website" if "web" in pool else "group", pool, int(words[0]), "")
+
+
+def legs(postings: list[records.Posting]) -> str:
+    return " ".join(f"{p.account}{p.amount_micro:+}" for p in postings)
+
+
+@table("""
+    facts                                              | expected
+    grant g 100                                        | applied
+    grant g 100 web_3                                  | applied
+    grant g 0                                          | invalid_fact
+    grant g -1                                         | invalid_fact
+    grant LONG 1                                       | invalid_fact
+    grant adjustment:9 1                               | invalid_fact
+    grant group-deleted:a 1                            | invalid_fact
+    grant g 9223372036854775807                        | applied
+    grant g 9223372036854775808                        | amount_too_large
+    grant g 9223372036854775807; grant h 1             | amount_too_large
+    grant g 9223372036854775807; grant h 1 b           | applied
+    grant g 1; grant g 1                               | grant_exists
+    grant g 1; grant g 1 b                             | grant_exists
+    grant g 1 z                                        | unknown_group
+    grant g 1 group_unassigned                         | reserved_group
+    grant g 1 web_9                                    | unknown_website
+    grant g 1 monthly                                  | invalid_fact
+    grant g 1 monthly until=+30d                       | applied
+    grant g 1 until=0                                  | invalid_fact
+    grant g 1 until=+99999d                            | invalid_fact
+    grant g 1 until=-1h                                | invalid_fact
+    grant g 1 until=+1s                                | applied
+    revoke g 1                                         | unknown_grant
+    grant g 5; revoke g 0                              | invalid_fact
+    grant g 5; revoke g -1                             | invalid_fact
+    grant g 5; revoke g 6                              | amount_too_large
+    grant g 5; revoke g 3; revoke g 2                  | applied
+    grant g 5; revoke g 3; revoke g 3                  | amount_too_large
+    adjust 5                                           | applied
+    adjust -5                                          | applied
+    adjust 0                                           | invalid_fact
+    adjust 5 z                                         | unknown_group
+    adjust 5 web_9                                     | unknown_website
+    adjust 5 group_unassigned                          | reserved_group
+    adjust 9223372036854775808                         | amount_too_large
+    adjust -9223372036854775808                        | amount_too_large
+    adjust -9223372036854775807                        | applied
+    adjust -9223372036854775807; adjust -1             | amount_too_large
+    adjust 5; revoke adjustment:1 5                    | applied
+    adjust 5; revoke adjustment:1 6                    | amount_too_large
+""")
+def test_the_last_fact(facts: str, expected: str) -> None:
+    worker = worker_with_credits()
+    for text in facts.split(";"):
+        outcome = worker.publish(fact_from(text.strip()))
+    assert (outcome.rejected.reason.value if outcome.rejected else "applied") == expected
+    assert bool(outcome.postings) == (expected == "applied")
+
+
+@table(
+    """
+    facts                                       | moved                               | pool
+    grant g 100                                 | available+100 issued-100            | 100 debt 0
+    grant g 100; revoke g 30                    | available-30 revoked+30             | 70 debt 0
+    adjust 100                                  | available+100 adjusted-100          | 100 debt 0
+    adjust -40                                  | debt-40 adjusted+40                 | -40 debt 40
+    adjust -40; grant g 100                     | available+60 debt+40 issued-100     | 60 debt 0
+    adjust -40; grant g 40                      | debt+40 issued-40                   | 0 debt 0
+    adjust -40; grant g 10                      | debt+10 issued-10                   | -30 debt 30
+    adjust -40; adjust 50                       | available+10 debt+40 adjusted-50    | 10 debt 0
+    adjust -40; grant g 10; revoke g 10         | debt-10 revoked+10                  | -40 debt 40
+    grant g 10; grant h 20; revoke g 10         | available-10 revoked+10             | 20 debt 0
+    grant g 10; grant h 20; adjust -15          | available-10 available-5 adjusted+15| 15 debt 0
+    grant g 10; adjust -15                      | available-10 debt-5 adjusted+15     | -5 debt 5
+    grant h 20; grant g 10 until=+1h; adjust -15| available-10 available-5 adjusted+15| 15 debt 0
+"""
+)
+def test_what_the_last_fact_moves(facts: str, moved: str, pool: str) -> None:
+    worker = worker_with_credits()
+    for text in facts.split(";"):
+        postings = worker.publish(fact_from(text.strip())).postings
+    left = worker.pool("group", "a")
+    assert legs(postings) == moved
+    assert f"{left.balance_micro} debt {left.debt_micro}" == pool
+    assert {posting.balance_after_micro for posting in postings} == {left.balance_micro}
+
+
+def test_a_posting_names_its_fact() -> None:
+    worker = worker_with_credits()
+    first, second = worker.publish(granted("g", 100), T0 - HOUR).postings
+    assert first == records.Posting(
+        organization_id=ORG,
+        entry_id="grant:g",
+        leg=0,
+        kind="grant",
+        account="available",
+        pool_kind="group",
+        pool_id="a",
+        grant_id="g",
+        amount_micro=100,
+        balance_after_micro=100,
+        caused_by_topic="credits",
+        caused_by_version=1,
+        effective_at=T0 - HOUR,
+        recorded_at=T0,
+    )
+    assert (second.entry_id, second.leg, second.account) == ("grant:g", 1, "issued")
+    assert worker.publish(records.Revoked("g", 1, "")).postings[0].entry_id == "revoke:2"
+    assert worker.publish(records.Adjusted("group", "a", 1, "")).postings[0].entry_id == "adjust:3"
+
+
+def test_a_fact_of_credits_names_its_pool_in_facts_applied() -> None:
+    worker = worker_with_credits()
+    grant = worker.publish(granted("g", 100, "web_3")).applied
+    revoke = worker.publish(records.Revoked("g", 1, "")).applied
+    adjust = worker.publish(records.Adjusted("group", "a", 1, "")).applied
+    named = [(f.group_id, f.website_id, f.grant_id) for f in (grant, revoke, adjust) if f]
+    assert named == [("", "web_3", "g"), ("", "web_3", "g"), ("a", "", "")]
+
+
+def test_a_spent_grant_is_revoked_into_debt() -> None:
+    worker = worker_with_credits()
+    worker.publish(granted("g", 2_000))
+    worker.send("evt_1")  # costs 1830
+    postings = worker.publish(records.Revoked("g", 2_000, "dispute")).postings
+    assert legs(postings) == "available-170 debt-1830 revoked+2000"
+    assert worker.pool("group", "a").debt_micro == 1830
+
+
+def test_debt_that_would_not_fit_is_refused() -> None:
+    worker = worker_with_credits()
+    worker.publish(granted("g", INT64_MAX))
+    worker.send("evt_1")
+    worker.publish(records.Adjusted("group", "a", -INT64_MAX, ""), T0 - 48 * HOUR)
+    outcome = worker.publish(records.Revoked("g", INT64_MAX, ""))
+    assert outcome.rejected is not None
+    assert outcome.rejected.reason == "amount_too_large"
+
+
+def test_a_negative_adjustment_leaves_what_is_not_eligible_at_its_time() -> None:
+    worker = worker_with_credits()
+    worker.publish(granted("next", 50, kind="monthly", expires_at=T0 + 60 * HOUR), T0 + HOUR)
+    assert legs(worker.publish(records.Adjusted("group", "a", -20, "")).postings) == (
+        "debt-20 adjusted+20"
+    )
+
+
+class TestForfeits:
+    """After the late grace, and only then, by the clock."""
+
+    def expired(self) -> Worker:
+        worker = worker_with_credits()
+        worker.publish(granted("g", 2_000, expires_at=T0 + HOUR))
+        return worker
+
+    def test_a_late_event_still_uses_the_grant_within_the_grace(self) -> None:
+        worker = self.expired()
+        worker.now = T0 + 24 * HOUR
+        assert worker.tick() == []
+        row = worker.send("evt_1")
+        assert isinstance(row, records.RatedEvent)
+        assert row.group_debit_micro == 1830
+        too_late = worker.send("evt_2", time=T0 + HOUR)
+        assert isinstance(too_late, records.RatedEvent)
+        assert too_late.overage_micro == 1830
+        worker.now = T0 + 25 * HOUR
+        (out, into) = worker.tick()
+        assert legs([out, into]) == "available-170 forfeited+170"
+        assert (out.entry_id, out.caused_by_topic, out.caused_by_version) == ("forfeit:g", "", 0)
+        assert (out.effective_at, out.recorded_at) == (T0 + HOUR, T0 + 25 * HOUR)
+        assert worker.tick() == []
+
+    def test_what_is_spent_or_closed_leaves_no_posting(self) -> None:
+        worker = self.expired()
+        worker.send("evt_1", data={"quantity": 2_000})
+        worker.publish(granted("h", 7, "b", expires_at=T0 + HOUR))
+        worker.publish(records.GroupDeleted("b"))
+        worker.now = T0 + 25 * HOUR
+        assert worker.tick() == []
+        assert not [key for key in worker.state.values if key[0] == "expiry"]
+
+    def test_an_idle_organisation_forfeits_too(self) -> None:
+        worker = self.expired()
+        worker.now = T0 + 400 * HOUR
+        assert legs(worker.tick()) == "available-2000 forfeited+2000"
+
+    def test_the_index_sorts_by_time(self) -> None:
+        worker = worker_with_credits()
+        for number, hours in enumerate((100, 2, 30)):
+            worker.publish(granted(f"g{number}", 1, expires_at=T0 + hours * HOUR))
+        keys = sorted(key for key in worker.state.values if key[0] == "expiry")
+        assert [key[3] for key in keys] == ["g1", "g2", "g0"]
+        assert keys[0][1] == "2026-11-01T14:00:00.000000Z"
+
+
+class TestDeletedGroups:
+    """What remains in a deleted group's pool is forfeited, what it owes is written off."""
+
+    def test_at_once(self) -> None:
+        worker = worker_with_credits()
+        worker.publish(granted("g", 10))
+        worker.publish(granted("h", 20))
+        postings = worker.publish(records.GroupDeleted("a")).postings
+        assert legs(postings) == "available-10 forfeited+10 available-20 forfeited+20"
+        assert [p.entry_id for p in postings[::2]] == ["group-deleted:a:g", "group-deleted:a:h"]
+        assert [p.balance_after_micro for p in postings] == [20, 20, 0, 0]
+        assert postings[0].caused_by_topic == "memberships"
+
+    def test_debt_is_written_off(self) -> None:
+        worker = worker_with_credits()
+        worker.publish(records.Adjusted("group", "a", -30, ""))
+        postings = worker.publish(records.GroupDeleted("a")).postings
+        assert legs(postings) == "debt+30 forfeited-30"
+        assert postings[0].entry_id == "group-debt:a"
+
+    def test_ahead_of_its_time_by_the_clock_without_grace(self) -> None:
+        worker = worker_with_credits()
+        worker.publish(granted("g", 5_000))
+        assert worker.publish(records.GroupDeleted("a"), T0 + HOUR).postings == []
+        worker.publish(granted("h", 1))
+        row = worker.send("evt_1")
+        assert isinstance(row, records.RatedEvent)
+        assert (row.stamped_group_id, row.funding_group_id) == ("a", "a")
+        assert row.group_debit_micro == 1830
+        worker.now = T0 + HOUR
+        assert legs(worker.tick()) == "available-3170 forfeited+3170 available-1 forfeited+1"
+        late = worker.send("evt_2")
+        assert isinstance(late, records.RatedEvent)
+        assert (late.stamped_group_id, late.funding_group_id) == ("a", "")
+        assert late.overage_micro == 1830
+        assert worker.tick() == []
+        grant = worker.publish(granted("i", 1), T0)
+        assert grant.rejected is not None
+        assert grant.rejected.reason == "group_deleted"
+
+    def test_not_before_its_time(self) -> None:
+        worker = worker_with_credits()
+        worker.publish(granted("g", 5_000))
+        worker.publish(records.GroupDeleted("a"), T0 + HOUR)
+        (key,) = [key for key in worker.state.values if key[0] == "expiry"]
+        index_entry = worker.state.values[key]
+        assert decide_forfeit(key, index_entry, worker.state, T0, timedelta(0)) is None
+
+    def test_a_revocation_afterwards_is_debt(self) -> None:
+        worker = worker_with_credits()
+        worker.publish(granted("g", 10))
+        worker.publish(records.GroupDeleted("a"))
+        assert legs(worker.publish(records.Revoked("g", 10, "refund")).postings) == (
+            "debt-10 revoked+10"
+        )
+
+
+def test_an_entry_that_does_not_sum_to_zero_is_a_bug() -> None:
+    cause = Cause(ORG, "credits", 1, T0, T0)
+    with pytest.raises(AssertionError, match="sums to zero"):
+        entry(cause, "grant:g", "grant", PoolName("group", "a"), [("available", "g", 1)], 1)
+
+
+def test_a_deletion_of_a_group_that_never_was_is_a_bug() -> None:
+    key = ("expiry", "2026-11-01T12:00:00.000000Z", ORG, "group-deleted:a")
+    with pytest.raises(AssertionError, match="never created"):
+        decide_forfeit(key, records.Expiry("group", "a", ""), MemoryState(), T0, timedelta(days=1))
