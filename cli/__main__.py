@@ -186,7 +186,7 @@ def generate(
         str, typer.Option(help="Which stream: usage, or the facts: memberships, credits.")
     ] = "usage",
 ) -> None:
-    """Print a seeded workload as JSON lines, for `emit`. Send its facts before its usage."""
+    """Print a seeded workload for `emit`: memberships, credits, usage, to be sent in that order."""
     from cli import workload
 
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

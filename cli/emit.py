@@ -21,7 +21,7 @@ from cli.kafka import connected, producer_settings
 from schemas.settings import Settings
 from schemas.topics import INPUTS, USAGE, all_topics
 
-IN_FLIGHT_MAX: Final = 5_000
+IN_FLIGHT_MAX: Final = 20_000
 """Lines sent and not acknowledged yet; reading waits beyond it."""
 CHUNK_BYTES: Final = 256 * 1024
 CHUNKS_WAITING_MAX: Final = 4
@@ -136,8 +136,8 @@ class _Sender:
         await self._until_fewer_than(IN_FLIGHT_MAX)
         try:
             # The producer itself waits when its buffers are full and the broker is silent.
-            sending = self._producer.send(self._topic_on_broker, line, key=key)
-            future = await asyncio.wait_for(sending, NO_ANSWER_S)
+            async with asyncio.timeout(NO_ANSWER_S):
+                future = await self._producer.send(self._topic_on_broker, line, key=key)
         except (KafkaError, TimeoutError) as error:
             self._outcome.failed[number] = one_line(error)
             return

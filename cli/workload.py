@@ -162,7 +162,8 @@ def _tenant(seed: int, number: int) -> Tenant:
         (f"web_{each}", random.choice(groups))
         for each in range(1, random.randint(1, WEBSITES_MAX) + 1)
     ]
-    organization_id = f"org_{number}"
+    # With the seed: another workload on the same broker is about other organisations.
+    organization_id = f"org_{seed}_{number}"
     return Tenant(
         organization_id,
         groups,

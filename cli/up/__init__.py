@@ -186,9 +186,8 @@ class _Up:
         lines += ["", "  In another terminal (./metering finds this by itself):"]
         if not is_default:
             lines.append(f"    export METERING_DATA_DIR={path}")
+        lines += ["    ./metering doctor", f"    ./metering {' '.join(self._example())}"]
         lines += [
-            "    ./metering doctor",
-            f"    ./metering {' '.join(_report_arguments('org_acme'))}",
             "  and as the read-only finance user, with any ClickHouse client:",
             f"    . {path / 'up.env'}",
             '    curl -u "$METERING_CLICKHOUSE_FINANCE_USER"'
@@ -198,6 +197,10 @@ class _Up:
             "  Ctrl-C stops everything; the next `metering up` continues with the data.",
         ]
         return "\n".join(lines)
+
+    def _example(self) -> tuple[str, ...]:
+        """A command that shows something here."""
+        return _report_arguments("org_acme") if self._demo else ("emit", "events.jsonl")
 
 
 def _report_arguments(organization_id: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ READY_S: Final = 120.0
 STOP_S: Final = 20.0
 PROBE_S: Final = 1.0
 LAST_LINES: Final = 3
+LAST_CHARACTERS: Final = 600
 TAIL_BYTES: Final = 4_000
 
 
@@ -103,7 +104,7 @@ def last_words(log_file: Path) -> str:
     except OSError:
         return ""
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    return " | ".join(lines[-LAST_LINES:])
+    return " | ".join(lines[-LAST_LINES:])[-LAST_CHARACTERS:]
 
 
 Say = Callable[[str], None]

@@ -76,11 +76,7 @@ class Supervisor:
             if now_s - watched.started_s >= STEADY_S:
                 watched.pause_s = FIRST_PAUSE_S
             watched.next_try_s = now_s + watched.pause_s
-            words = watched.last_words()
-            self._say(
-                f"{watched.name} ended ({_how(watched.part.exit_code)}); starting it again"
-                + (f"\n  it said: {words}" if words else "")
-            )
+            self._say_ended(watched)
         if now_s < watched.next_try_s:
             return
         watched.pause_s = min(watched.pause_s * 2, LONGEST_PAUSE_S)
@@ -94,6 +90,21 @@ class Supervisor:
         watched.is_down = False
         watched.started_s = self._clock()
         self._say(f"{watched.name} is back (pid {watched.part.pid})")
+
+    def _say_ended(self, watched: Watched) -> None:
+        exit_code = watched.part.exit_code
+        self._say(f"{watched.name} ended ({_how(exit_code)}); starting it again")
+        # What was killed from outside has not said why.
+        if exit_code is not None and exit_code > 0 and (words := watched.last_words()):
+            self._say(f"  it said: {words}")
+
+
+def _how(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "unknown how"
+    if exit_code < 0:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    return f"exit code {exit_code}"
 
 
 class stopping_on_signals:
@@ -114,11 +125,3 @@ class stopping_on_signals:
         for number in self._former:
             signal.signal(number, signal.SIG_IGN)
         raise StopRequested
-
-
-def _how(exit_code: int | None) -> str:
-    if exit_code is None:
-        return "unknown how"
-    if exit_code < 0:
-        return f"killed by {signal.Signals(-exit_code).name}"
-    return f"exit code {exit_code}"

@@ -67,15 +67,29 @@ def test_an_ended_part_is_restarted_and_said_once(clock: FakeClock) -> None:
     part = FakePart([])
     supervisor = Supervisor(said.append, clock)
     supervisor.start("worker", part, lambda: "the disk is full")
-    part.end(-signal.SIGKILL)
+    part.end(1)
     part.failures = 2
     supervisor.watch(20)
     assert part.is_running
     assert part.starts == 4
-    assert len(said) == 2
-    assert said[0].startswith("worker ended (killed by SIGKILL); starting it again")
-    assert "the disk is full" in said[0]
-    assert said[1].startswith("worker is back")
+    assert said == [
+        "worker ended (exit code 1); starting it again",
+        "  it said: the disk is full",
+        "worker is back (pid 1)",
+    ]
+
+
+def test_what_was_killed_has_not_said_why(clock: FakeClock) -> None:
+    said: list[str] = []
+    part = FakePart([])
+    supervisor = Supervisor(said.append, clock)
+    supervisor.start("worker", part, lambda: "all is well")
+    part.end(-signal.SIGKILL)
+    supervisor.watch(1)
+    assert said == [
+        "worker ended (killed by SIGKILL); starting it again",
+        "worker is back (pid 1)",
+    ]
 
 
 def test_pauses_grow_up_to_a_limit(clock: FakeClock) -> None:

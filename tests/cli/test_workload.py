@@ -61,7 +61,7 @@ def test_usage_is_skewed_and_unique() -> None:
     events = [json.loads(line) for line in workload.usage(PLAN)]
     assert len({event["id"] for event in events}) == len(events) == 2_000
     by_organization = Counter(event["organizationid"] for event in events)
-    assert by_organization["org_1"] > 3 * by_organization["org_12"] > 0
+    assert by_organization["org_7_1"] > 3 * by_organization["org_7_12"] > 0
     assert [event["time"] for event in events] == sorted(event["time"] for event in events)
     quantities = [event["data"]["quantity"] for event in events]
     assert {type(quantity) for quantity in quantities} == {int, str}
