@@ -60,4 +60,4 @@ REPLAYABLE = frozenset(
         Reason.INTERNAL_ERROR,
     }
 )
-"""Usage reasons that may not hold any more later. Facts are never replayed, only published again."""
+"""Usage reasons that may no longer hold later. Facts are never replayed, only published again."""

@@ -18,6 +18,19 @@ MICRO: Final = 1_000_000
 Instant = Annotated[datetime, Meta(tz=True)]
 """An input's time: RFC 3339 with an offset; without one nobody knows which instant it is."""
 
+Id = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": ID_LIMIT_CHARACTERS})]
+"""Limits of a fact's values stand in the JSON Schema; decisions check them, so that a fact that
+breaks one is refused like any other content and does not hold up what comes after it."""
+Text = Annotated[str, Meta(extra_json_schema={"maxLength": ID_LIMIT_CHARACTERS})]
+Amount = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": INT64_MAX})]
+SignedAmount = Annotated[
+    int, Meta(extra_json_schema={"minimum": -INT64_MAX, "maximum": INT64_MAX, "not": {"const": 0}})
+]
+Price64 = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": INT64_MAX})]
+Currency = Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Z]{3}$"})]
+AnchorDay = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": 31})]
+Version = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": INT64_MAX})]
+
 PoolKind = Literal["website", "group"]
 GrantKind = Literal["monthly", "one_time"]
 FundingGroup = Literal["member", "website"]
@@ -31,11 +44,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, tag="organizatio
     """What an organisation chose; replaces all of the former settings from `effective_at` on."""
 
     funding_group: FundingGroup = "member"
-    credit_price_micro: int = 10_000
+    credit_price_micro: Price64 = 10_000
     """Price of one credit in millionths of the currency's unit; the default is one cent."""
-    currency: str = "USD"
-    billing_anchor_day: int = 1
-    time_zone: str = "UTC"
+    currency: Currency = "USD"
+    billing_anchor_day: AnchorDay = 1
+    time_zone: Id = "UTC"
 
 
 class OrganizationCreated(
@@ -44,73 +57,73 @@ class OrganizationCreated(
     """Version 1 of every organisation."""
 
     funding_group: FundingGroup = "member"
-    credit_price_micro: int = 10_000
-    currency: str = "USD"
-    billing_anchor_day: int = 1
-    time_zone: str = "UTC"
+    credit_price_micro: Price64 = 10_000
+    currency: Currency = "USD"
+    billing_anchor_day: AnchorDay = 1
+    time_zone: Id = "UTC"
 
 
 class MemberAssigned(Struct, frozen=True, forbid_unknown_fields=True, tag="member_assigned"):
     """The member is in this group from `effective_at` on (`group_unassigned` for none)."""
 
-    member_id: str
-    group_id: str
+    member_id: Id
+    group_id: Id
     how: AssignedBy
 
 
 class MemberRemoved(Struct, frozen=True, forbid_unknown_fields=True, tag="member_removed"):
     """The member left the organisation; later usage is Unassigned."""
 
-    member_id: str
+    member_id: Id
 
 
 class MemberAlias(Struct, frozen=True, forbid_unknown_fields=True, tag="member_alias"):
     """`alias_hash` (see `schemas.codec.alias_hash`) resolves to the member, or no longer does."""
 
-    member_id: str
-    alias_hash: str
+    member_id: Id
+    alias_hash: Id
     removed: bool = False
 
 
 class GroupCreated(Struct, frozen=True, forbid_unknown_fields=True, tag="group_created"):
-    group_id: str
+    group_id: Id
 
 
 class GroupRenamed(Struct, frozen=True, forbid_unknown_fields=True, tag="group_renamed"):
     """The name itself is in the control plane and in ClickHouse's dimension table only."""
 
-    group_id: str
+    group_id: Id
 
 
 class GroupDeleted(Struct, frozen=True, forbid_unknown_fields=True, tag="group_deleted"):
-    group_id: str
+    group_id: Id
 
 
 class WebsiteAssigned(Struct, frozen=True, forbid_unknown_fields=True, tag="website_assigned"):
     """The website belongs to this group from `effective_at` on (`group_unassigned` for none)."""
 
-    website_id: str
-    group_id: str
+    website_id: Id
+    group_id: Id
 
 
 class PriceSet(Struct, frozen=True, forbid_unknown_fields=True, tag="price_set"):
     """Price of a meter from `effective_at` on. The control plane publishes the default book to
     every organisation; an organisation's own price beats the default one."""
 
-    meter: str
-    micro_per_million_units: int
+    meter: Id
+    micro_per_million_units: Price64
     book: Literal["organization", "default"] = "organization"
 
 
 class Granted(Struct, frozen=True, forbid_unknown_fields=True, tag="granted"):
     """Credits for a pool, eligible for usage with `effective_at <= time < expires_at`."""
 
-    grant_id: str
+    grant_id: Id
     pool_kind: PoolKind
-    pool_id: str
+    pool_id: Id
     kind: GrantKind
-    amount_micro: int
-    source: str
+    amount_micro: Amount
+    source: Id
     """Where it came from: `stripe:<session or invoice>`, `partner:<reference>`, `admin:<who>`."""
     expires_at: Instant | None = None
     """Required for monthly grants."""
@@ -120,9 +133,9 @@ class Granted(Struct, frozen=True, forbid_unknown_fields=True, tag="granted"):
 class Revoked(Struct, frozen=True, forbid_unknown_fields=True, tag="revoked"):
     """Takes a grant back, whole or in part (refund, dispute, failed payment)."""
 
-    grant_id: str
-    amount_micro: int
-    why: str
+    grant_id: Id
+    amount_micro: Amount
+    why: Text
 
 
 class Adjusted(Struct, frozen=True, forbid_unknown_fields=True, tag="adjusted"):
@@ -130,9 +143,9 @@ class Adjusted(Struct, frozen=True, forbid_unknown_fields=True, tag="adjusted"):
     negative one is taken from the pool in burn order and what is missing becomes debt."""
 
     pool_kind: PoolKind
-    pool_id: str
-    amount_micro: int
-    why: str
+    pool_id: Id
+    amount_micro: SignedAmount
+    why: Text
 
 
 MembershipFact = (
@@ -153,8 +166,8 @@ CreditFact = Granted | Revoked | Adjusted
 class MembershipRecord(Struct, frozen=True, forbid_unknown_fields=True):
     """A record of `memberships`; `version` is gap-free per organisation and topic, from 1."""
 
-    organization_id: str
-    version: int
+    organization_id: Id
+    version: Version
     recorded_at: Instant
     effective_at: Instant
     fact: MembershipFact
@@ -163,8 +176,8 @@ class MembershipRecord(Struct, frozen=True, forbid_unknown_fields=True):
 class CreditRecord(Struct, frozen=True, forbid_unknown_fields=True):
     """A record of `credits`; its versions are counted apart from those of `memberships`."""
 
-    organization_id: str
-    version: int
+    organization_id: Id
+    version: Version
     recorded_at: Instant
     effective_at: Instant
     fact: CreditFact

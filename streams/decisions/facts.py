@@ -109,7 +109,9 @@ def _read(given: FactInput) -> FactRecord | Rejected:
     except RecursionError:
         return Rejected(Reason.INVALID_FACT, "The value is nested too deeply.")
     except (ValueError, OverflowError) as error:
-        return Rejected(Reason.INVALID_FACT, f"The value is no {given.topic} record: {error}.")
+        return Rejected(
+            Reason.INVALID_FACT, f"The value is no {given.topic} record: {shown(str(error), 200)}."
+        )
     organization_id = record.organization_id
     if not 1 <= len(organization_id) <= ID_LIMIT_CHARACTERS or "\0" in organization_id:
         return Rejected(

@@ -17,16 +17,16 @@ class Rejected(Struct, frozen=True):
     detail: str
 
 
-def shown(value: object) -> str:
-    """A value as a detail shows it: quoted, printable, and cut to a bound."""
+def shown(value: object, limit: int = SHOWN_CHARACTERS) -> str:
+    """A value as a detail shows it: quoted, printable, and cut to a bound of characters."""
     if isinstance(value, str):
-        text = value[: SHOWN_CHARACTERS + 1]
+        text = value[: limit + 1]
     elif isinstance(value, bytes):
-        text = value[: SHOWN_CHARACTERS + 1].decode("utf-8", "replace")
+        text = value[: limit + 1].decode("utf-8", "replace")
     elif isinstance(value, int) and value.bit_length() > 512:
         return "an integer of more than 150 digits"
     else:
         text = str(value)
-    if len(text) > SHOWN_CHARACTERS:
-        text = text[:SHOWN_CHARACTERS] + "…"
+    if len(text) > limit:
+        text = text[:limit] + "…"
     return "'" + "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) + "'"

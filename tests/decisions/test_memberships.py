@@ -288,6 +288,13 @@ def test_bytes_that_are_no_fact(value: bytes | None, key: bytes | None, expected
     assert rejected.reason == expected
 
 
+def test_a_detail_is_bounded_whatever_was_sent() -> None:
+    value = codec.encode({**RECORD, "x" * 100_000: 1})
+    rejected = worker_with_credits().receive_fact("memberships", value, ORG.encode()).rejected
+    assert rejected is not None
+    assert len(rejected.detail) < 300
+
+
 def test_publishing_the_whole_topic_again_changes_nothing() -> None:
     worker = worker_with_credits()
     before = dict(worker.state.values)
