@@ -1,18 +1,15 @@
 """Is an engine's result right? Every row it wrote, against the workload's own reckoning."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from bench.reading import read_all
 from bench.workload import Expected, Totals
 from schemas.settings import Settings
-from streams.kafka import client_options
 
-POLL_RECORDS: Final = 50_000
 PROBLEMS_SHOWN: Final = 5
 
 
@@ -107,26 +104,6 @@ def _wrong_balances(
 async def read_result(settings: Settings, topic: str) -> Result:
     """Reads a whole topic of rated rows, committed ones only."""
     result = Result()
-    consumer = AIOKafkaConsumer(
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=8 << 20,
-        **client_options(settings),
-    )
-    await consumer.start()
-    try:
-        tps = [TopicPartition(topic, number) for number in range(settings.partitions)]
-        consumer.assign(tps)
-        found = await consumer.end_offsets(tps)
-        while any([await consumer.position(tp) < found[tp] for tp in tps]):
-            fetched: Mapping[Any, Any] = await consumer.getmany(
-                timeout_ms=200, max_records=POLL_RECORDS
-            )
-            for records in fetched.values():
-                for record in records:
-                    result.add(decode_row(record.value))
-            await asyncio.sleep(0)
-    finally:
-        await consumer.stop()
+    async for record in read_all(settings, topic):
+        result.add(decode_row(record.value))
     return result

@@ -10,7 +10,6 @@ line is the total of records to have processed, answered by `done`.
 import asyncio
 import gc
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -20,15 +19,15 @@ import numpy as np
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from bench.reading import read_all, read_facts
 from schemas import topics
 from schemas.codec import alias_hash, reusing_encoder
 from schemas.records import RatedEvent
 from schemas.settings import Settings
 from streams.decisions.dedupe import UNSEEN
 from streams.decisions.events import Limits, UsageEvent
-from streams.decisions.facts import FactInput, decide_fact
 from streams.decisions.intake import Intake
-from streams.decisions.state import MemoryState, apply_changes
+from streams.decisions.state import MemoryState
 from streams.decisions.usage import UsageContext, apply_rated, decide_usage
 from streams.kafka import client_options
 from streams.worker_process import GC_ALLOCATIONS
@@ -72,38 +71,12 @@ class Floor:
 
     async def load(self) -> None:
         """Facts and seen ids into memory, from the topics that the worker has them from."""
-        for topic in topics.FACTS:
-            await self._read_all(self.settings.topic(topic), partial(self._apply_fact, topic))
-        await self._read_all(self.settings.topic(topics.SEEN), self._remember)
+        self.state = await read_facts(self.settings)
+        async for record in read_all(self.settings, self.settings.topic(topics.SEEN)):
+            self._remember(record)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS, 20, 50)
-
-    async def _read_all(self, topic: str, take: Any) -> None:
-        consumer = AIOKafkaConsumer(
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=8 << 20,
-            isolation_level="read_committed",
-            **client_options(self.settings),
-        )
-        await consumer.start()
-        tps = [TopicPartition(topic, number) for number in range(self.settings.partitions)]
-        consumer.assign(tps)
-        found: Mapping[TopicPartition, int] = await consumer.end_offsets(tps)
-        try:
-            while any([await consumer.position(tp) < found[tp] for tp in tps]):
-                fetched = await consumer.getmany(timeout_ms=200, max_records=5_000)
-                for records in fetched.values():
-                    for record in records:
-                        take(record)
-        finally:
-            await consumer.stop()
-
-    def _apply_fact(self, topic: str, record: Any) -> None:
-        given = FactInput(
-            topic, record.partition, record.offset, record.key, record.value, datetime.now(UTC)
-        )
-        apply_changes(self.state, decide_fact(given, self.state).changes)
 
     def _remember(self, record: Any) -> None:
         raw = record.value

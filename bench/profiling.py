@@ -49,8 +49,7 @@ async def profile(stage: Stage, *, native: bool, keep: Path | None) -> None:
     spy = await asyncio.create_subprocess_exec(*command, *(["--native"] if native else []))
     async with Progress(stage.settings, stage.settings.app_id, stage.usage) as progress:
         measured = await watch(
-            stage.worker.pid,
-            stage.broker_pid,
+            stage.pids(stage.worker.pid),
             progress.processed,
             total,
             stuck_after_s=STUCK_AFTER_S,
@@ -59,7 +58,7 @@ async def profile(stage: Stage, *, native: bool, keep: Path | None) -> None:
     await spy.wait()
     print(
         f"worker under the profiler: {measured.events_per_second:,.0f} events/s, "
-        f"{measured.cpu_s_per_million:.2f} CPU-s per million"
+        f"{measured.cpu_s_per_million():.2f} CPU-s per million"
     )
     if keep is not None:
         shutil.copyfile(samples, keep)

@@ -3,12 +3,13 @@ both alike. Each reads the same records and carries its state from slice to slic
 """
 
 import asyncio
+import sys
 from dataclasses import dataclass, field
 from typing import Final
 
 from bench import loading
 from bench.engines import FloorProcess, Progress
-from bench.sampling import Measured, watch
+from bench.sampling import BROKER, Measured, watch
 from bench.stage import STUCK_AFTER_S, Stage
 
 FLOOR: Final = "floor"
@@ -29,8 +30,7 @@ async def run_worker_slice(stage: Stage, until: int) -> Measured:
     try:
         async with Progress(stage.settings, stage.settings.app_id, stage.usage) as progress:
             measured = await watch(
-                stage.worker.pid,
-                stage.broker_pid,
+                stage.pids(stage.worker.pid),
                 progress.processed,
                 until,
                 stuck_after_s=STUCK_AFTER_S,
@@ -42,10 +42,13 @@ async def run_worker_slice(stage: Stage, until: int) -> Measured:
 
 
 async def run_floor_slice(stage: Stage, floor: FloorProcess, until: int) -> Measured:
-    floor.go(until)
     async with Progress(stage.settings, FLOOR, stage.usage) as progress:
         measured = await watch(
-            floor.pid, stage.broker_pid, progress.processed, until, stuck_after_s=STUCK_AFTER_S
+            stage.pids(floor.pid),
+            progress.processed,
+            until,
+            stuck_after_s=STUCK_AFTER_S,
+            begin=lambda: floor.go(until),
         )
     await floor.done()
     return measured
@@ -78,7 +81,11 @@ async def run_slices(stage: Stage, engines: set[str], first: int, total: int) ->
                     assert floor is not None
                     measured = await run_floor_slice(stage, floor, until)
                     slices.floor.append(measured)
-                print(f"  slice {number + 1} {engine:7} {one_line(measured)}", flush=True)
+                print(
+                    f"  slice {number + 1} {engine:7} {one_line(measured)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 await asyncio.sleep(0)
     finally:
         if floor is not None:
@@ -89,7 +96,7 @@ async def run_slices(stage: Stage, engines: set[str], first: int, total: int) ->
 def one_line(measured: Measured) -> str:
     return (
         f"{measured.events_per_second:>9,.0f} events/s  "
-        f"{measured.cpu_s_per_million:6.2f} CPU-s/M  "
-        f"broker {measured.broker_cpu_s_per_million:5.2f}  "
+        f"{measured.cpu_s_per_million():6.2f} CPU-s/M  "
+        f"broker {measured.cpu_s_per_million(BROKER):5.2f}  "
         f"{measured.memory.rss:6,.0f} MiB"
     )

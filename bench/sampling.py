@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,15 +11,18 @@ import psutil
 INTERVAL_S: Final = 0.1
 WARM_UP_SHARE: Final = 0.1
 """Of a round's events the first tenth is not counted: caches fill, lanes start."""
-MIB: Final = 1 << 20
+CPU_TICK_S: Final = 0.01
+"""The kernel counts in these: nothing was less than one."""
+ENGINE: Final = "engine"
+BROKER: Final = "broker"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     at_s: float
     processed: int
-    cpu_s: float
-    broker_cpu_s: float
+    cpu_s: Mapping[str, float]
+    """By the name of the process."""
 
 
 @dataclass(slots=True)
@@ -37,6 +40,8 @@ class Memory:
                 name, _, rest = line.partition(":")
                 if name.startswith("Rss") or name == "VmRSS":
                     fields[name] = int(rest.split()[0]) / 1024
+                elif name == "State" and "Z" in rest:
+                    raise ProcessLookupError(pid)
         self.rss = max(self.rss, fields.get("VmRSS", 0.0))
         self.anonymous = max(self.anonymous, fields.get("RssAnon", 0.0))
         self.file_backed = max(self.file_backed, fields.get("RssFile", 0.0))
@@ -48,21 +53,16 @@ class Measured:
 
     events: int
     seconds: float
-    cpu_s: float
-    broker_cpu_s: float
+    cpu_s: Mapping[str, float]
     memory: Memory
+    """Of the engine itself."""
 
     @property
     def events_per_second(self) -> float:
         return self.events / self.seconds
 
-    @property
-    def cpu_s_per_million(self) -> float:
-        return self.cpu_s / self.events * 1e6
-
-    @property
-    def broker_cpu_s_per_million(self) -> float:
-        return self.broker_cpu_s / self.events * 1e6
+    def cpu_s_per_million(self, process: str = ENGINE) -> float:
+        return max(self.cpu_s[process], CPU_TICK_S) / self.events * 1e6
 
 
 class EngineEndedError(RuntimeError):
@@ -76,31 +76,36 @@ def cpu_seconds(pid: int) -> float:
 
 
 async def watch(
-    pid: int,
-    broker_pid: int,
+    pids: Mapping[str, int],
     processed: Callable[[], Awaitable[int]],
     total: int,
     *,
     stuck_after_s: float,
+    begin: Callable[[], None] = lambda: None,
 ) -> Measured:
-    """Samples until `total` is processed. Raises EngineEndedError when the process ends before,
-    or nothing moved for `stuck_after_s`."""
+    """Samples until `total` is processed; one of the processes is the ENGINE.
+
+    `begin` is called after the first sample. Raises EngineEndedError when a process ends before,
+    or nothing moved for `stuck_after_s`.
+    """
     memory = Memory()
     samples: list[Sample] = []
     moved_at_s = time.monotonic()
     while not samples or samples[-1].processed < total:
         try:
-            memory.observe(pid)
+            memory.observe(pids[ENGINE])
             count = await processed()
             now_s = time.monotonic()
-            sample = Sample(now_s, count, cpu_seconds(pid), cpu_seconds(broker_pid))
+            cpu_s = {name: cpu_seconds(pid) for name, pid in pids.items()}
         except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-            raise EngineEndedError(f"process {pid} ended before its work was done") from None
+            raise EngineEndedError(f"one of {dict(pids)} ended before the work was done") from None
         if not samples or count > samples[-1].processed:
             moved_at_s = now_s
         if now_s - moved_at_s > stuck_after_s:
             raise EngineEndedError(f"{count} of {total} after {stuck_after_s:.0f} s without any")
-        samples.append(sample)
+        samples.append(Sample(now_s, count, cpu_s))
+        if len(samples) == 1:
+            begin()
         await asyncio.sleep(INTERVAL_S)
     return between(samples, memory)
 
@@ -108,6 +113,8 @@ async def watch(
 def between(samples: list[Sample], memory: Memory) -> Measured:
     """From the end of the warm-up to the first sample with everything processed."""
     first, last = samples[0], samples[-1]
+    if first is last:
+        raise EngineEndedError("nothing was left to measure: more events, or fewer slices")
     warm = first.processed + (last.processed - first.processed) * WARM_UP_SHARE
     begin = next(sample for sample in samples if sample.processed >= warm)
     if begin is last:
@@ -116,7 +123,6 @@ def between(samples: list[Sample], memory: Memory) -> Measured:
     return Measured(
         last.processed - begin.processed,
         last.at_s - begin.at_s,
-        last.cpu_s - begin.cpu_s,
-        last.broker_cpu_s - begin.broker_cpu_s,
+        {name: last.cpu_s[name] - begin.cpu_s[name] for name in last.cpu_s},
         memory,
     )

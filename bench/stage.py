@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+import time
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from bench import loading
 from bench.engines import PipelineProcess
+from bench.sampling import BROKER, ENGINE
 from bench.workload import Workload
 from deploy.embedded import EmbeddedKafka
 from deploy.embedded.ports import free_port
@@ -37,11 +39,16 @@ class Sizes:
     latency_rate: int = 10_000
     organizations: int = 2_000
 
+    @property
+    def planned_events(self) -> int:
+        """All that the pipeline is given."""
+        return self.events + self.sink_events + int(self.latency_s * self.latency_rate)
+
 
 QUICK: Final = Sizes(
     events=24_000,
     seen=20_000,
-    slices=2,
+    slices=1,
     plain_events=1_500,
     sink_events=6_000,
     latency_s=2.0,
@@ -55,6 +62,7 @@ class Stage(AbstractAsyncContextManager["Stage"]):
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
+        self.started_s = time.monotonic()
         self.directory = Path(tempfile.mkdtemp(prefix="metering-bench-", dir=_roomy_directory()))
         self.kafka = EmbeddedKafka(self.directory)
         self.port, self.sink_port = free_port(), free_port()
@@ -70,29 +78,30 @@ class Stage(AbstractAsyncContextManager["Stage"]):
             "log_level": "warning",
         }
         self.settings = Settings(**self.values)
-        self.workload = self.new_workload(sizes.events)
+        self.workload = self.new_workload(sizes.planned_events)
         self.worker = PipelineProcess(
             "worker", self.values, self.port, self.directory / "worker.log"
         )
 
-    def new_workload(self, events: int, seed: int = SEED) -> Workload:
+    def new_workload(self, events: int, *, repeating: bool = True) -> Workload:
         return Workload(
-            seed=seed,
+            seed=SEED,
             planned_events=events,
             organizations=self.sizes.organizations,
             partitions=PARTITIONS,
             # Usage of yesterday: neither too old nor ahead of its append time.
             at=datetime.now(UTC) - timedelta(days=1),
+            repeating=repeating,
         )
 
     @property
     def usage(self) -> str:
         return self.settings.topic(topics.USAGE)
 
-    @property
-    def broker_pid(self) -> int:
+    def pids(self, engine: int, **others: int) -> dict[str, int]:
+        """What `sampling.watch` is to look at."""
         assert self.kafka.pid is not None, "the broker runs while the stage stands"
-        return self.kafka.pid
+        return {ENGINE: engine, BROKER: self.kafka.pid, **others}
 
     async def __aenter__(self) -> "Stage":
         await asyncio.to_thread(self.kafka.start)

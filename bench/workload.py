@@ -80,11 +80,19 @@ class Expected:
 
 
 class Workload:
-    """`planned_events` sizes the credits, so that website debits, group debits and overage occur
-    from the first to the last event."""
+    """`planned_events` sizes the credits, so that website debits, group debits and overage occur.
+
+    `repeating`: a few events come again, or are among the ids that were seen before."""
 
     def __init__(
-        self, *, seed: int, planned_events: int, organizations: int, partitions: int, at: datetime
+        self,
+        *,
+        seed: int,
+        planned_events: int,
+        organizations: int,
+        partitions: int,
+        at: datetime,
+        repeating: bool = True,
     ) -> None:
         self.seed = seed
         self.partitions = partitions
@@ -98,6 +106,8 @@ class Workload:
         self._partition_of = [(murmur2(key) & 0x7FFFFFFF) % partitions for key in self._keys]
         self._random = np.random.default_rng(seed)
         self._next = 0
+        self._repeated_share = REPEATED_SHARE if repeating else 0.0
+        self._old_share = OLD_SHARE if repeating else 0.0
         self._second = (-1, b"")
         self._shares = _shares(organizations)
         self._planned = planned_events
@@ -184,11 +194,12 @@ class Workload:
         columns = self._draw(size)
         luck = self._random.random(size).tolist()
         old = self._random.integers(0, OLD_EVENTS, size).tolist()
+        old_share, repeated_share = self._old_share, self._repeated_share
         recent: Message | None = None
         for chance, which, drawn in zip(luck, old, columns, strict=True):
-            if chance < OLD_SHARE:
+            if chance < old_share:
                 message = self.old[which]
-            elif recent is not None and chance < OLD_SHARE + REPEATED_SHARE:
+            elif recent is not None and chance < old_share + repeated_share:
                 message = recent
             else:
                 message = recent = self._message(self._next, drawn)

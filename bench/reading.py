@@ -1,0 +1,51 @@
+"""Whole topics, read from their beginning to where they end now."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from schemas import topics
+from schemas.settings import Settings
+from streams.decisions.facts import FactInput, decide_fact
+from streams.decisions.state import MemoryState, apply_changes
+from streams.kafka import client_options
+
+POLL_RECORDS: Final = 20_000
+
+
+async def read_all(settings: Settings, topic: str) -> AsyncIterator[Any]:
+    """Its committed records, each partition in order."""
+    consumer = AIOKafkaConsumer(
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=8 << 20,
+        **client_options(settings),
+    )
+    await consumer.start()
+    try:
+        tps = [TopicPartition(topic, number) for number in range(settings.partitions)]
+        consumer.assign(tps)
+        ends: Mapping[TopicPartition, int] = await consumer.end_offsets(tps)
+        while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+            fetched = await consumer.getmany(timeout_ms=200, max_records=POLL_RECORDS)
+            for records in fetched.values():
+                for record in records:
+                    yield record
+            await asyncio.sleep(0)
+    finally:
+        await consumer.stop()
+
+
+async def read_facts(settings: Settings) -> MemoryState:
+    """The state that all facts of the topics come to."""
+    state = MemoryState()
+    now = datetime.now(UTC)
+    for topic in topics.FACTS:
+        async for record in read_all(settings, settings.topic(topic)):
+            given = FactInput(topic, record.partition, record.offset, record.key, record.value, now)
+            apply_changes(state, decide_fact(given, state).changes)
+    return state
