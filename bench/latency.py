@@ -25,7 +25,7 @@ from streams.kafka import client_options
 
 TICK_S: Final = 0.01
 POLL_S: Final = 0.1
-WARM_UP_S: Final = 2.0
+WARM_UP_SHARE: Final = 0.2
 DRAIN_TIMEOUT_S: Final = 60.0
 
 SHOWN: Final = (
@@ -101,7 +101,7 @@ class Paced:
             )
 
     def counts(self, produced_s: float) -> bool:
-        return produced_s >= self.started_s + WARM_UP_S
+        return produced_s >= self.started_s + self._stage.sizes.latency_s * WARM_UP_SHARE
 
 
 async def measure(stage: Stage, inserter: Inserter) -> Latencies:
