@@ -16,8 +16,8 @@ from schemas.reasons import Reason
 from schemas.topics import CREDITS, MEMBERSHIPS, USAGE, USAGE_VALUE_LIMIT_BYTES
 
 LARGEST_BYTES: Final = 1_048_588 - 600
-"""A value that just fits `max.message.bytes` of `usage`, with key and batch around it and the frames
-of a compression that finds nothing to compress."""
+"""A value that just fits `max.message.bytes` of `usage`, with key and batch around it, and the
+frames of a compression that finds nothing to compress."""
 UNPACKED_BYTES: Final = 9 << 20
 """A value that the broker takes only because it is compressed; its dead letter comes in parts."""
 

@@ -108,7 +108,7 @@ class Tenant:
                 self._conflict,
                 self._repeat,
             ),
-            weights=(6, 2, 3, 2, 1, 10, 1, 1, 1),
+            weights=(6, 2, 3, 2, 6, 10, 1, 1, 1),
         )[0]
         yield from happening(now)
 

@@ -20,7 +20,9 @@ from schemas.topics import USAGE
 RECENT: Final = 2_000
 """Events of which one may be sent again."""
 USAGE_A_CHANGE: Final = 60
-"""Usage events to one change of facts, on average."""
+"""Usage events to one change of facts, on average, in a small round."""
+CHANGES_LIMIT: Final = 4_000
+"""Of a round: the model looks facts up by scanning all that it knows of an organisation."""
 
 _encode = msgspec.json.encode
 
@@ -31,6 +33,7 @@ class Workload:
     def __init__(self, events: int, organizations: int, partitions: int, seed: int) -> None:
         self.expected: Expected = {}
         self.remaining = events
+        self._usage_a_change = max(USAGE_A_CHANGE, events // CHANGES_LIMIT)
         self._partitions = partitions
         self._random = Random(f"{seed}:usage")  # noqa: S311 - a workload, no secrets
         self._bad = BadInput(self._random, self.expected)
@@ -54,10 +57,10 @@ class Workload:
         size = min(size, self.remaining)
         self.remaining -= size
         for _ in range(size):
-            if self._random.randrange(USAGE_A_CHANGE) == 0:
+            if self._random.randrange(self._usage_a_change) == 0:
                 tenant = self._random.choice(self._cast)
                 yield from tenant.change(now)
-            if self._random.randrange(USAGE_A_CHANGE * 20) == 0:
+            if self._random.randrange(self._usage_a_change * 20) == 0:
                 yield self._bad.fact(self._random.choice(self._cast).organization_id)
             yield self._usage(now)
 
@@ -73,7 +76,7 @@ class Workload:
         return self._bad.largest(self._random.choice(self._cast).organization_id)
 
     def _usage(self, now: datetime) -> Message:
-        tenant = self._cast[int(self._random.paretovariate(1.0) - 1) % len(self._cast)]
+        tenant = self._cast[int(self._random.paretovariate(0.5) - 1) % len(self._cast)]
         what = self._random.random()
         if what < 0.05 and self._recent:
             return self._random.choice(self._recent)

@@ -1,0 +1,172 @@
+"""A verifier that finds nothing must be able to find something: what is tampered with, it reports.
+
+The untampered half is a test of its own: 3,000 events through the real steps and the model agree.
+"""
+
+from collections.abc import Callable
+from copy import copy
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from cli.verification.differences import Differences
+from cli.verification.messages import Expected
+from cli.verification.replay import Verdict, replay
+from cli.verification.topic_contents import Contents
+from schemas import topics
+from tests.verification.offline import SETTINGS, Record, played
+
+Played = tuple[Contents, Expected, datetime]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    return played(tmp_path_factory.mktemp("offline"), events=3_000, seed=5)
+
+
+def verdict(good: Played, tamper: Callable[[dict[str, list[Any]]], None]) -> Differences:
+    contents, expected, settled_at = good
+    records = {topic: [copy(each) for each in log] for topic, log in contents.records.items()}
+    tamper(records)
+    return replay(Contents(0, records), SETTINGS, expected, settled_at).differences
+
+
+def changed(record: Record, **fields: Any) -> None:
+    assert record.value is not None
+    record.value = msgspec.json.encode({**msgspec.json.decode(record.value), **fields})
+
+
+def value(record: Record) -> Any:
+    assert record.value is not None
+    return msgspec.json.decode(record.value)
+
+
+def test_pipeline_and_model_agree_on_what_was_not_tampered_with(good: Played) -> None:
+    contents, expected, settled_at = good
+    found: Verdict = replay(contents, SETTINGS, expected, settled_at)
+    assert found.differences.first == []
+    assert found.counts["input"] >= 3_000
+    assert found.counts["rated"] > 2_300
+    assert found.counts["duplicates"] > 50
+    assert len(found.reasons) > 12
+    assert any(value(each)["kind"] == "forfeit" for each in contents.records[topics.LEDGER])
+    assert any(value(each)["kind"] == "group_deleted" for each in contents.records[topics.LEDGER])
+
+
+@pytest.mark.parametrize(
+    "topic", [topics.USAGE_RATED, topics.DEAD_LETTERS, topics.LEDGER, topics.FACTS_APPLIED]
+)
+def test_a_dropped_record_is_missed(good: Played, topic: str) -> None:
+    found = verdict(good, lambda records: records[topic].pop(len(records[topic]) // 2))
+    assert found.lost >= 1 or found.wrong >= 1
+    assert found.first
+
+
+@pytest.mark.parametrize(
+    "topic", [topics.USAGE_RATED, topics.DEAD_LETTERS, topics.LEDGER, topics.FACTS_APPLIED]
+)
+def test_a_record_that_is_there_twice_is_noticed(good: Played, topic: str) -> None:
+    def twice(records: dict[str, list[Any]]) -> None:
+        records[topic].insert(len(records[topic]) // 2, records[topic][len(records[topic]) // 2])
+
+    found = verdict(good, twice)
+    assert found.duplicated >= 1
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "cost_micro",
+        "overage_micro",
+        "website_debit_micro",
+        "group_debit_micro",
+        "quantity_micro",
+        "price_version",
+        "membership_version",
+        "group_balance_micro",
+        "website_balance_micro",
+    ],
+)
+def test_an_amount_changed_by_one_is_noticed(good: Played, field: str) -> None:
+    def tamper(records: dict[str, list[Any]]) -> None:
+        record = records[topics.USAGE_RATED][700]
+        changed(record, **{field: value(record)[field] + 1})
+
+    found = verdict(good, tamper)
+    assert (found.lost, found.duplicated, found.wrong) == (0, 0, 1)
+    assert field in found.first[0]
+
+
+@pytest.mark.parametrize("field", ["stamped_group_id", "member_id", "funding_group_id", "currency"])
+def test_a_changed_stamp_is_noticed(good: Played, field: str) -> None:
+    found = verdict(
+        good, lambda records: changed(records[topics.USAGE_RATED][700], **{field: "other"})
+    )
+    assert found.wrong == 1
+
+
+def test_two_rows_in_the_wrong_order_are_noticed(good: Played) -> None:
+    def tamper(records: dict[str, list[Any]]) -> None:
+        rated = records[topics.USAGE_RATED]
+        rated[300], rated[301] = rated[301], rated[300]
+
+    assert verdict(good, tamper).wrong >= 1
+
+
+def test_a_posting_changed_by_one_is_noticed(good: Played) -> None:
+    def tamper(records: dict[str, list[Any]]) -> None:
+        record = records[topics.LEDGER][10]
+        changed(record, amount_micro=value(record)["amount_micro"] + 1)
+
+    found = verdict(good, tamper)
+    assert any("sums to" in text for text in found.first)
+
+
+def test_a_balance_changed_by_one_is_noticed(good: Played) -> None:
+    def tamper(records: dict[str, list[Any]]) -> None:
+        record = records[topics.BALANCES][-1]
+        changed(record, balance_micro=value(record)["balance_micro"] + 1)
+
+    assert verdict(good, tamper).wrong == 1
+
+
+@pytest.mark.parametrize("changed_field", ["value", "key", "headers"])
+def test_a_dead_letter_with_other_bytes_is_noticed(good: Played, changed_field: str) -> None:
+    def tamper(records: dict[str, list[Any]]) -> None:
+        record = records[topics.DEAD_LETTERS][5]
+        if changed_field == "headers":
+            record.headers = [("more", b"x"), *record.headers]
+        else:
+            setattr(record, changed_field, (getattr(record, changed_field) or b"") + b"x")
+
+    assert verdict(good, tamper).wrong == 1
+
+
+def test_a_dead_letter_with_another_reason_is_noticed(good: Played) -> None:
+    def tamper(records: dict[str, list[Any]]) -> None:
+        record = records[topics.DEAD_LETTERS][5]
+        record.headers = [
+            (name, b"no_price_at_all" if name == "reason" else text)
+            for name, text in record.headers
+        ]
+
+    assert verdict(good, tamper).wrong == 1
+
+
+def test_usage_decided_before_an_earlier_fact_is_noticed(good: Played) -> None:
+    def tamper(records: dict[str, list[Any]]) -> None:
+        # The fact now was in its topic long before it was applied.
+        records[topics.MEMBERSHIPS][-1].timestamp -= 5_000
+
+    assert any("decided before a fact" in text for text in verdict(good, tamper).first)
+
+
+def test_what_the_clock_did_not_do_is_missed(good: Played) -> None:
+    def tamper(records: dict[str, list[Any]]) -> None:
+        records[topics.LEDGER] = [
+            each for each in records[topics.LEDGER] if value(each)["kind"] != "forfeit"
+        ]
+
+    assert verdict(good, tamper).total > 0
