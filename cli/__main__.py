@@ -160,12 +160,20 @@ def emit(
     ] = None,
 ) -> None:
     """Send events or facts, keyed by organisation; says what was not acknowledged."""
+    from cli.emit import Outcome
     from cli.emit import emit as send
 
     settings = _settings()
     stream = sys.stdin.buffer if file == "-" else _opened(file)
-    with stream:
-        outcome = _run(send(settings, stream, topic, organization))
+    outcome = Outcome()
+    try:
+        with stream:
+            _run(send(settings, stream, outcome, topic, organization))
+    except (Failure, KeyboardInterrupt):
+        # Without a single line there is nothing to account for.
+        if outcome.acknowledged or outcome.failed:
+            typer.echo(outcome.account(topic), err=True)
+        raise
     typer.echo(outcome.summary(topic), err=True)
     if outcome.failed:
         raise Failure(outcome.complaint())

@@ -8,7 +8,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
@@ -57,6 +57,12 @@ class Outcome:
             named.append(f"  … and {len(self.failed) - NAMED_MAX:,} more")
         return f"{len(self.failed):,} not acknowledged:\n" + "\n".join(named)
 
+    def account(self, topic: str) -> str:
+        """What became of the lines read until it ended early."""
+        return f"{self.summary(topic)}\n{self.complaint()}\nfurther lines were not read".replace(
+            "\n\n", "\n"
+        )
+
 
 class _Named(msgspec.Struct):
     """What of a line tells its organisation."""
@@ -83,17 +89,21 @@ def key_of(line: bytes, topic: str, fallback: str | None) -> bytes:
 
 
 async def emit(
-    settings: Settings, stream: BinaryIO, topic: str = USAGE, organization: str | None = None
-) -> Outcome:
+    settings: Settings,
+    stream: BinaryIO,
+    outcome: Outcome,
+    topic: str = USAGE,
+    organization: str | None = None,
+) -> None:
     """Send every line of the stream; returns when each is acknowledged or known to have failed.
 
-    `topic` is unprefixed. Raises `Failure` when Kafka cannot be reached at all.
+    `topic` is unprefixed. Raises `Failure` when Kafka does not answer, or no longer does; the
+    outcome holds, also then and when it is cancelled, what became of each line read so far.
     """
     if topic not in INPUTS:
         raise Failure(
             f"`{topic}` is written by the worker alone; choose one of {', '.join(INPUTS)}"
         )
-    outcome = Outcome()
     options = producer_settings(settings)
     options["max_request_size"] = all_topics()[topic].max_message_bytes
     async with connected(AIOKafkaProducer(**options), settings) as producer:
@@ -104,7 +114,6 @@ async def emit(
             await sender.drain()
         finally:
             sender.give_up_on_rest()
-    return outcome
 
 
 class _Sender:
@@ -146,7 +155,7 @@ class _Sender:
         self._show_progress()
 
     async def drain(self) -> None:
-        await self._producer.flush() if not self._waiting else await self._until_fewer_than(1)
+        await self._until_fewer_than(1)
 
     def give_up_on_rest(self) -> None:
         for number in self._waiting:
@@ -162,9 +171,7 @@ class _Sender:
             except TimeoutError:
                 if self._outcome.acknowledged == acknowledged:
                     raise Failure(
-                        f"Kafka has acknowledged nothing for {NO_ANSWER_S:.0f} s; of the lines "
-                        f"so far, {acknowledged:,} are acknowledged, {len(self._waiting):,} from "
-                        f"line {min(self._waiting)} on are not"
+                        f"Kafka has acknowledged nothing for {NO_ANSWER_S:.0f} s"
                     ) from None
             self._show_progress()
 
@@ -187,23 +194,35 @@ class _Sender:
             sys.stderr.flush()
 
 
-async def _lines(stream: BinaryIO) -> Any:
+async def _lines(stream: BinaryIO) -> AsyncIterator[tuple[int, bytes]]:
     """Numbered, non-blank lines as they arrive; a pipe's are not held back until it closes."""
     loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[bytes | None] = asyncio.Queue(CHUNKS_WAITING_MAX)
+    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()
+    room = threading.Semaphore(CHUNKS_WAITING_MAX)
+    read_some = getattr(stream, "read1", stream.read)
 
     def read() -> None:
-        read_some = getattr(stream, "read1", stream.read)
-        for chunk in iter(lambda: read_some(CHUNK_BYTES), b""):
-            asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
-        asyncio.run_coroutine_threadsafe(chunks.put(None), loop).result()
+        found: bytes | OSError = b"unread"
+        while found and not isinstance(found, OSError):
+            room.acquire()
+            try:
+                found = read_some(CHUNK_BYTES)
+            except OSError as error:
+                found = error
+            try:
+                loop.call_soon_threadsafe(chunks.put_nowait, found)
+            except RuntimeError:
+                return  # the loop is closed: nobody wants to read on
 
     # A daemon: when sending fails, nobody waits for the other end of a pipe to say something.
     threading.Thread(target=read, name="emit-reader", daemon=True).start()
     cutter = _Cutter()
-    while (chunk := await chunks.get()) is not None:
+    while chunk := await chunks.get():
+        if isinstance(chunk, OSError):
+            raise Failure(f"reading failed: {chunk.strerror}")
         for numbered in cutter.lines(chunk):
             yield numbered
+        room.release()
     for numbered in cutter.lines(b"\n"):
         yield numbered
 

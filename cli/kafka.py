@@ -60,23 +60,31 @@ def reader(settings: Settings, topic: str) -> AIOKafkaConsumer:
 @asynccontextmanager
 async def connected(client: Client, settings: Settings) -> AsyncIterator[Client]:
     """The client, started; stopped at the end. Raises `Failure` when Kafka does not answer."""
-    started = False
     try:
-        try:
-            await asyncio.wait_for(client.start(), CONNECT_S)
-            started = True
-        except UnknownTopicOrPartitionError:
-            raise Failure("the topics are not there: run `metering topics create`") from None
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise Failure(
-                f"Kafka does not answer at {settings.kafka_bootstrap} ({one_line(error)}): "
-                "start it (`metering up`), or set METERING_KAFKA_BOOTSTRAP"
-            ) from None
+        await asyncio.wait_for(client.start(), CONNECT_S)
+    except UnknownTopicOrPartitionError:
+        await _stop(client)
+        raise Failure("the topics are not there: run `metering topics create`") from None
+    except (KafkaError, OSError, TimeoutError) as error:
+        await _stop(client)
+        raise Failure(
+            f"Kafka does not answer at {settings.kafka_bootstrap} ({one_line(error)}): "
+            "start it (`metering up`), or set METERING_KAFKA_BOOTSTRAP"
+        ) from None
+    try:
         yield client
-    finally:
-        try:
-            await asyncio.wait_for(client.stop(), STOP_S)
-        except (KafkaError, OSError, TimeoutError):
-            # What it was about to say is lost only where it never connected or was given up on.
-            if started:
-                raise Failure("Kafka went away before everything was sent") from None
+    except BaseException:
+        # Why it ended early says more than that Kafka did not hear of it.
+        await _stop(client)
+        raise
+    if not await _stop(client):
+        raise Failure("Kafka went away before everything was sent")
+
+
+async def _stop(client: Any) -> bool:
+    """Whether it said goodbye in time."""
+    try:
+        await asyncio.wait_for(client.stop(), STOP_S)
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    return True

@@ -31,6 +31,8 @@ MERGE = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
 @cache
 def tracked() -> list[Path]:
     """Files that git knows or would add; those deleted in the work tree aside."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,

@@ -235,6 +235,6 @@ def _say(message: str) -> None:
     try:
         sys.stdout.write(f"{message}\n")
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         # Whoever read along has gone; what runs here keeps running until it is told to stop.
         pass

@@ -23,8 +23,12 @@ STEADY_S: Final = 60.0
 """A part that has run for so long starts with the shortest pause again when it ends."""
 
 
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, the process manager, and a terminal that was closed."""
+
+
 class StopRequested(BaseException):
-    """SIGINT or SIGTERM arrived; not an `Exception`, so that nobody takes it for a failure."""
+    """One of `STOP_SIGNALS` arrived; not an `Exception`, so that nobody takes it for a failure."""
 
 
 @dataclass(slots=True)
@@ -108,14 +112,11 @@ def _how(exit_code: int | None) -> str:
 
 
 class stopping_on_signals:
-    """Within it, SIGINT and SIGTERM raise `StopRequested` once; after the first they are ignored,
+    """Within it, `STOP_SIGNALS` raise `StopRequested` once; after the first they are ignored,
     so that an impatient second Ctrl-C does not leave half of it running."""
 
     def __enter__(self) -> None:
-        self._former = {
-            number: signal.signal(number, self._request)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._former = {number: signal.signal(number, self._request) for number in STOP_SIGNALS}
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():

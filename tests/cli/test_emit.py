@@ -5,13 +5,16 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from cli.emit import emit, key_of
+from cli import emit as emitting
+from cli import kafka as kafka_clients
+from cli.emit import Outcome, emit, key_of
 from cli.errors import Failure
 from cli.kafka import connected, reader
 from deploy.embedded import EmbeddedKafka
@@ -35,6 +38,12 @@ async def everything(settings: Settings, topic: str) -> list[Any]:
     return records
 
 
+async def emitted(settings: Settings, text: bytes) -> Outcome:
+    outcome = Outcome()
+    await emit(settings, io.BytesIO(text), outcome)
+    return outcome
+
+
 @pytest.fixture
 async def settings(kafka: EmbeddedKafka, make_settings: MakeSettings) -> Settings:
     made = make_settings()
@@ -44,7 +53,7 @@ async def settings(kafka: EmbeddedKafka, make_settings: MakeSettings) -> Setting
 
 async def test_lines_arrive_unchanged_under_their_organisation(settings: Settings) -> None:
     lines = [f'{{"organizationid": "org_{number % 7}", "n":{number}}}' for number in range(500)]
-    outcome = await emit(settings, io.BytesIO("\n".join(lines).encode()))
+    outcome = await emitted(settings, "\n".join(lines).encode())
     assert (outcome.acknowledged, outcome.failed) == (500, {})
     records = await everything(settings, "usage")
     assert sorted(record.value.decode() for record in records) == sorted(lines)
@@ -56,7 +65,7 @@ async def test_lines_arrive_unchanged_under_their_organisation(settings: Setting
 
 async def test_what_cannot_be_keyed_is_named_and_the_rest_is_sent(settings: Settings) -> None:
     text = b'{"organizationid":"org_1"}\n\nnot json\n{"no":"organisation"}\n{"organizationid":7}'
-    outcome = await emit(settings, io.BytesIO(text))
+    outcome = await emitted(settings, text)
     assert outcome.acknowledged == 1
     assert set(outcome.failed) == {3, 4, 5}
     assert "line 3: not sent: no JSON object" in outcome.complaint()
@@ -64,14 +73,14 @@ async def test_what_cannot_be_keyed_is_named_and_the_rest_is_sent(settings: Sett
 
 async def test_a_line_that_the_broker_refuses_is_named(settings: Settings) -> None:
     huge = b'{"organizationid":"org_1","x":"' + os.urandom(1_200_000).hex().encode() + b'"}'
-    outcome = await emit(settings, io.BytesIO(b'{"organizationid":"org_1"}\n' + huge + b"\n"))
+    outcome = await emitted(settings, b'{"organizationid":"org_1"}\n' + huge + b"\n")
     assert outcome.acknowledged == 1
     assert set(outcome.failed) == {2}
 
 
 async def test_only_inputs_can_be_sent_to(settings: Settings) -> None:
     with pytest.raises(Failure, match="the worker alone"):
-        await emit(settings, io.BytesIO(b""), "usage-rated")
+        await emit(settings, io.BytesIO(b""), Outcome(), "usage-rated")
 
 
 def test_the_key_of_each_topic() -> None:
@@ -88,8 +97,8 @@ async def test_the_command_says_what_it_sent(
 ) -> None:
     file = tmp_path / "facts.jsonl"
     file.write_text('{"organization_id":"org_1"}\n{"organization_id":"org_2"}\n')
-    emitting = ("emit", str(file), "--topic", "memberships")
-    outcome = await asyncio.to_thread(run_command, *emitting, settings=settings)
+    arguments = ("emit", str(file), "--topic", "memberships")
+    outcome = await asyncio.to_thread(run_command, *arguments, settings=settings)
     assert outcome.returncode == 0
     assert "2 acknowledged in `memberships`" in outcome.stderr
     outcome = await asyncio.to_thread(
@@ -101,24 +110,63 @@ async def test_the_command_says_what_it_sent(
 
 
 async def test_a_pipe_is_not_held_back_until_it_closes(settings: Settings) -> None:
-    emitting = await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "cli", "emit", "-"),
         env={**bare_environment(), **environment_of(settings)},
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert emitting.stdin is not None
+    assert process.stdin is not None
     try:
-        emitting.stdin.write(b'{"organizationid":"org_1","id":"first"}\n')
+        process.stdin.write(b'{"organizationid":"org_1","id":"first"}\n')
         async with asyncio.timeout(30):
             # Only the broker knows when it has arrived.
             while not await everything(settings, "usage"):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         last = b'{"organizationid":"org_1","id":"last, without newline"}'
-        _, said = await asyncio.wait_for(emitting.communicate(last), 30)
+        _, said = await asyncio.wait_for(process.communicate(last), 30)
     finally:
-        if emitting.returncode is None:
-            emitting.kill()
-            await emitting.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert b"2 acknowledged" in said
+
+
+class Dying(io.RawIOBase):
+    """Lines without end; the broker is killed while they are read."""
+
+    def __init__(self, broker: EmbeddedKafka) -> None:
+        self.chunks = 0
+        self._broker = broker
+
+    def read1(self, _size: int) -> bytes:
+        self.chunks += 1
+        if self.chunks == 3:
+            time.sleep(1.0)  # what was read before is acknowledged by now
+            self._broker.kill()
+        time.sleep(0.01)
+        return b'{"organizationid":"org_1"}\n' * 10
+
+
+async def test_a_broker_that_dies_is_said_with_what_was_acknowledged(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emitting, "NO_ANSWER_S", 2.0)
+    monkeypatch.setattr(emitting, "IN_FLIGHT_MAX", 200)
+    monkeypatch.setattr(kafka_clients, "STOP_S", 0.5)
+    broker = EmbeddedKafka(tmp_path / "own")
+    broker.start()
+    try:
+        settings = make_settings(kafka_bootstrap=broker.bootstrap)
+        await create_topics(settings)
+        outcome = Outcome()
+        with pytest.raises(Failure, match="acknowledged nothing for 2 s"):
+            await emit(settings, Dying(broker), outcome)  # type: ignore[arg-type]
+    finally:
+        broker.stop()
+    assert outcome.acknowledged == 20
+    assert len(outcome.failed) == 200
+    assert set(outcome.failed.values()) == {"no acknowledgement"}
+    assert "20 acknowledged in `usage`" in outcome.account("usage")
+    assert "… and 180 more\nfurther lines were not read" in outcome.account("usage")
