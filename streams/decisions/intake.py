@@ -97,23 +97,22 @@ class Intake:
         prefix = self._prefixes.get((organization_id, source))
         if prefix is None:
             prefix = self._learn_prefix(organization_id, source)
+        website_id, dimensions = data.website_id, data.dimensions
         # The two digests of `digests`, spelled out: a call costs as much as the hash.
-        content = encode_content(
-            (sent.type, sent.subject, sent_time, quantity_micro, data.website_id, data.dimensions)
-        )
+        said = (sent.type, sent.subject, sent_time, quantity_micro, website_id, dimensions)
         return UsageEvent(
             organization_id,
             source,
             sent.id,
             sent.type,
             sent.subject,
-            data.website_id,
-            data.dimensions,
+            website_id,
+            dimensions,
             sent_time or appended_at,
             appended_at,
             quantity_micro,
             xxh3_128_digest((prefix + sent.id).encode()),
-            xxh3_64_intdigest(content) or 1,
+            xxh3_64_intdigest(encode_content(said)) or 1,
         )
 
     def _open_window(self, appended_at: datetime) -> None:

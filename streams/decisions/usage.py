@@ -88,11 +88,7 @@ def _rate(
 ) -> RatedEvent | Rejected:
     cost = left = cost_micro(event.quantity_micro, terms.price_micro)
     if cost > INT64_MAX:
-        return Rejected(
-            Reason.COST_TOO_LARGE,
-            f"{event.quantity_micro} millionths of {shown(event.meter)} at {terms.price_micro} "
-            f"micro-credits per million units cost more than {INT64_MAX} micro-credits.",
-        )
+        return _cost_too_large(event, terms)
     at = event.event_time
     allocations: list[Allocation] = []
     website_debit = website_balance = group_debit = group_balance = 0
@@ -113,36 +109,19 @@ def _rate(
             left -= group_debit
             group_balance = pool.balance_micro - group_debit
     return RatedEvent(
-        event.organization_id,
-        event.source,
-        event.event_id,
-        0,
-        at,
-        event.meter,
-        event.subject,
-        stamp.member_id,
-        stamp.resolved_by,
-        event.website_id,
-        event.dimensions,
-        stamp.group_id,
-        funding_group_id,
-        stamp.version,
-        terms.settings_version,
-        terms.price_version,
-        terms.price_micro,
-        event.quantity_micro,
-        cost,
-        website_debit,
-        group_debit,
-        left,
-        terms.credit_price_micro,
-        terms.currency,
-        allocations,
-        website_balance,
-        group_balance,
-        context.input_topic,
-        context.input_partition,
-        offset,
-        event.appended_at,
-        context.now,
+        event.organization_id, event.source, event.event_id, 0, at, event.meter, event.subject,
+        stamp.member_id, stamp.resolved_by, event.website_id, event.dimensions,
+        stamp.group_id, funding_group_id, stamp.version, terms.settings_version,
+        terms.price_version, terms.price_micro, event.quantity_micro,
+        cost, website_debit, group_debit, left, terms.credit_price_micro, terms.currency,
+        allocations, website_balance, group_balance,
+        context.input_topic, context.input_partition, offset, event.appended_at, context.now,
+    )  # fmt: skip
+
+
+def _cost_too_large(event: UsageEvent, terms: Terms) -> Rejected:
+    return Rejected(
+        Reason.COST_TOO_LARGE,
+        f"{event.quantity_micro} millionths of {shown(event.meter)} at {terms.price_micro} "
+        f"micro-credits per million units cost more than {INT64_MAX} micro-credits.",
     )

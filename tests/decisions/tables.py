@@ -1,11 +1,9 @@
 """Text tables: a line a case, columns parted by `|`, the last one is what is expected."""
 
-from typing import Any
-
 import pytest
 
 
-def table(text: str) -> Any:
+def table(text: str) -> pytest.MarkDecorator:
     """A parametrize mark from a table; its first line names the arguments."""
     lines = [line for line in text.strip().splitlines() if line.strip()]
     rows = [[cell.strip() for cell in line.split("|")] for line in lines]

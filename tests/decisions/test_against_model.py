@@ -31,7 +31,9 @@ AMOUNTS = st.one_of(
     st.integers(1, 100), st.sampled_from([0, -5, records.INT64_MAX, records.INT64_MAX + 1])
 )
 HOURS = st.one_of(st.integers(-30, 5), st.just(0), st.sampled_from([24, 48]))
-POOLS = st.one_of(st.tuples(st.just("group"), GROUPS), st.tuples(st.just("website"), WEBSITES))
+POOLS: st.SearchStrategy[tuple[Any, str]] = st.one_of(
+    st.tuples(st.just("group"), GROUPS), st.tuples(st.just("website"), WEBSITES)
+)
 SETTINGS = st.fixed_dictionaries(
     {},
     optional={

@@ -33,7 +33,8 @@ def fact_from(text: str) -> Any:
     words = [w for w in words if w != "monthly" and not w.startswith("until=")]
     if what == "grant":
         name = words[0].replace("LONG", "x" * 257)
-        return granted(name, int(words[1]), *words[2:3] or ["a"], kind=kind, expires_at=until)
+        pool = words[2] if len(words) > 2 else "a"
+        return granted(name, int(words[1]), pool, kind, until)
     if what == "revoke":
         return records.Revoked(words[0], int(words[1]), "refund")
     pool = words[1] if len(words) > 1 else "a"

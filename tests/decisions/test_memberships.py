@@ -189,7 +189,8 @@ class TestVersions:
         worker.now = T0 + HOUR
         outcome = worker.publish(records.GroupCreated("a"), at, version=2)
         assert outcome.ignored
-        assert outcome.rejected is outcome.applied is None
+        assert outcome.rejected is None
+        assert outcome.applied is None
         assert not outcome.changes
 
     def test_a_gap_is_refused_and_can_be_filled(self) -> None:

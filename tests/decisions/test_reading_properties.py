@@ -49,7 +49,7 @@ MANY_DIMENSIONS = st.integers(19, 22).map(lambda n: {f"d{i}": i for i in range(n
 @st.composite
 def events(draw: st.DrawFn) -> dict[str, Any]:
     """A good event with up to three parts made odd."""
-    event = json.loads(encode(cloud_event()))
+    event: dict[str, Any] = json.loads(encode(cloud_event()))
     data = event["data"]
     changes = draw(
         st.lists(st.sampled_from(["id", "type", "subject", "organizationid", "time", "quantity",

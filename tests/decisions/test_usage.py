@@ -123,13 +123,13 @@ def test_a_cost_beyond_int64_is_refused_and_the_largest_is_exact() -> None:
 """)
 def test_the_stamp_is_as_of_the_events_time(facts: str, time: str, group: str) -> None:
     worker = Worker(now=T0 - 24 * HOUR)
-    for fact in (
+    for first in (
         records.OrganizationCreated(),
         records.GroupCreated("a"),
         records.GroupCreated("b"),
         records.PriceSet("ai.tokens", MICRO),
     ):
-        worker.publish(fact)
+        worker.publish(first)
     worker.now = T0
     for text in facts.split(";"):
         what, *group_id, at = text.split()

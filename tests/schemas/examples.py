@@ -113,7 +113,7 @@ def run(example: Example) -> Result:
         pool = worker.pool("group", "group_a")
         return Result({"usage-rated": [row], "balances": [pool]})
     outcome: FactOutcome = worker.receive_fact(example.topic, example.raw, key)
-    outputs = {"facts-applied": [outcome.applied], "ledger": outcome.postings}
+    outputs: dict[str, list[Any]] = {"facts-applied": [outcome.applied], "ledger": outcome.postings}
     if outcome.applied is None:
         return Result({}, outcome.rejected, outcome.ignored)
     return Result(outputs)
