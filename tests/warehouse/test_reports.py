@@ -286,10 +286,6 @@ def test_views_sum_in_credits_and_money(client: Any, put: Put) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the embedded engine acknowledges inserts that a constraint refuses, and drops them",
-)
 @pytest.mark.parametrize("lost", ["overage_micro", "organization_id", "event_time"])
 def test_a_row_that_lacks_something_is_refused(put: Put, lost: str) -> None:
     row = {
