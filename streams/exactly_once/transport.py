@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import (
     AIOKafkaConsumerThread,
     Consumer,
@@ -182,10 +183,15 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         if not lanes:
             await self.runtime.wait_for_room(POLL_S)
             return
-        fetched = await self._thread.fetch(frozenset(lanes), POLL_S)
-        if not fetched or self.should_stop:
-            return
-        required = await self.runtime.fact_ends(tp.partition for tp, _, _ in fetched)
+        try:
+            fetched = await self._thread.fetch(frozenset(lanes), POLL_S)
+            if not fetched or self.should_stop:
+                return
+            required = await self.runtime.fact_ends(tp.partition for tp, _, _ in fetched)
+        except KafkaError as error:
+            # Faust would take 20 s to stop, and abandon transactions on the way.
+            self.runtime.fatal("fetching", error)
+            raise
         main = self.runtime.config.input_order[-1]
         for tp, records, end in fetched:
             lane = lanes[tp]
