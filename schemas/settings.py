@@ -1,4 +1,4 @@
-"""Configuration: environment variables `METERING_*`, validated at start, one clear line if wrong."""
+"""Configuration: environment variables `METERING_*`, validated at start."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -77,9 +77,9 @@ class Settings(BaseSettings):
         needed_days = self.max_event_age_days + usage + 1
         if self.dedupe_window_days < needed_days:
             raise ValueError(
-                f"METERING_DEDUPE_WINDOW_DAYS is {self.dedupe_window_days}, but an event may arrive "
-                f"{self.max_event_age_days} days late and stay {usage} days in `usage`: set at least "
-                f"{needed_days}, or an old event could be charged twice"
+                f"METERING_DEDUPE_WINDOW_DAYS is {self.dedupe_window_days}, but an event may come "
+                f"{self.max_event_age_days} days late and stay {usage} days in `usage`: set at "
+                f"least {needed_days}, or an old event could be charged twice"
             )
         return self
 

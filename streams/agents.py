@@ -2,9 +2,11 @@
 transaction. Nothing here awaits: the runtime commits what a step has filled in.
 """
 
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import faust
@@ -30,6 +32,9 @@ from streams.exactly_once import Batch, ExactlyOnce, Transaction
 
 log = structlog.get_logger()
 
+SLICE_RECORDS: Final = 500
+"""Parsed and decided at a time: what was just parsed is then still in the processor's cache."""
+
 INTERNAL_ERRORS_LIMIT: Final = 100
 INTERNAL_ERRORS_WINDOW: Final = timedelta(minutes=1)
 PARTITION_CACHE_ENTRIES: Final = 50_000
@@ -48,7 +53,9 @@ class InternalErrors:
 
     def note(self, now: datetime, error: Exception) -> str:
         """The detail for the dead letter. Raises TooManyInternalErrors beyond the limit."""
-        log.error("a decision failed", error=repr(error), exc_info=error)
+        frames = traceback.extract_tb(error.__traceback__)
+        where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+        log.error("a decision failed", error=repr(error), where=where)
         self._times = [at for at in self._times if at > now - INTERNAL_ERRORS_WINDOW]
         self._times.append(now)
         if len(self._times) > INTERNAL_ERRORS_LIMIT:
@@ -97,11 +104,23 @@ class UsageStep:
         self._errors = InternalErrors()
 
     def __call__(self, records: Sequence[Any], transaction: Transaction) -> None:
+        context = self._context(transaction)
+        charged = Charged()
+        for start in range(0, len(records), SLICE_RECORDS):
+            part = records[start : start + SLICE_RECORDS]
+            self._decide_slice(part, transaction, context, charged)
+        charged.publish(transaction)
+
+    def _decide_slice(
+        self,
+        records: Sequence[Any],
+        transaction: Transaction,
+        context: UsageContext,
+        charged: Charged,
+    ) -> None:
         parsed = self._parse(records, transaction)
         previous = transaction.seen_before([event.identity for _, event in parsed])
-        context = self._context(transaction)
         seen = transaction.seen
-        charged = Charged()
         for (record, event), seen_content in zip(parsed, previous, strict=True):
             try:
                 if seen_content or event.identity in seen:
@@ -111,7 +130,6 @@ class UsageStep:
             except Exception as error:  # noqa: BLE001 - one event's bug must not stop the others
                 detail = self._errors.note(transaction.now, error)
                 self._refuse(transaction, record, Reason.INTERNAL_ERROR, detail)
-        charged.publish(transaction)
 
     def _parse(
         self, records: Sequence[Any], transaction: Transaction
@@ -157,7 +175,7 @@ class UsageStep:
         event: UsageEvent,
         transaction: Transaction,
         context: UsageContext,
-        charged: "Charged",
+        charged: Charged,
     ) -> None:
         rated = decide_usage(event, record.offset, transaction.state, context)
         if isinstance(rated, Rejected):
