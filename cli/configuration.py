@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 
 from cli.errors import WRONG_SETTINGS, Failure
@@ -58,10 +59,21 @@ def settings_file(environment: Mapping[str, str] = os.environ) -> Path | None:
     return found if found.is_file() else None
 
 
+def explicit_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What METERING_CONFIG_FILE and the environment say, without what `up.env` would add."""
+    named = environment.get(FILE_VARIABLE)
+    in_file = dotenv_values(settings_file(environment)) if named else {}
+    return {
+        name: value
+        for name, value in {**in_file, **environment}.items()
+        if name.startswith(PREFIX) and name != FILE_VARIABLE and value is not None
+    }
+
+
 def effective(settings: Settings, environment: Mapping[str, str] = os.environ) -> list[Setting]:
     """Every setting in the order of the contract, with where it came from."""
     file = settings_file(environment)
-    in_file = _names_in(file) if file else set()
+    in_file = dotenv_values(file) if file else {}
     given = {name.upper() for name in environment}
     found = []
     for field in Settings.model_fields:
@@ -95,11 +107,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, SecretStr):
         return MASK if value.get_secret_value() else ""
     return "" if value is None else str(value)
-
-
-def _names_in(file: Path) -> set[str]:
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return {line.partition("=")[0].strip().upper() for line in lines if "=" in line}
 
 
 def _complaints(error: ValidationError) -> str:

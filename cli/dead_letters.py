@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from cli.configuration import load_settings
-from cli.errors import Failure, one_line
+from cli.errors import Failure, one_line, printable
 from cli.kafka import connected, producer_settings
 from cli.letters import (
     Letter,
@@ -69,10 +69,8 @@ def list_letters(
         return
     for letter in letters:
         mark = "  replayed" if record.has(letter) else ""
-        typer.echo(
-            f"{letter.name:<10} {text_of(letter.lettered_ms)}  {letter.organization_id:<16} "
-            f"{letter.reason:<20} {letter.detail}{mark}"
-        )
+        where = f"{letter.name:<10} {text_of(letter.lettered_ms)}  {letter.organization_id:<16}"
+        typer.echo(printable(f"{where} {letter.reason:<20} {letter.detail}{mark}"))
     total = sum(counts.values())
     by_reason = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     noun = "dead letter" if total == 1 else "dead letters"
@@ -92,14 +90,14 @@ def show(
         return
     letter = letters[0]
     for key, value in letter.as_dict().items():
-        typer.echo(f"{key:<16} {value}")
+        typer.echo(printable(f"{key:<16} {value}"))
     for header, content in letter.original_headers:
-        typer.echo(f"{'header':<16} {header}: {content.decode('utf-8', 'replace')}")
+        typer.echo(printable(f"{'header':<16} {header}: {content.decode('utf-8', 'replace')}"))
     value = letter.value
     if value is None:
         typer.echo("no value")
         return
-    typer.echo(value[:SHOWN_BYTES].decode("utf-8", "backslashreplace"))
+    typer.echo(printable(value[:SHOWN_BYTES].decode("utf-8", "backslashreplace")))
     if len(value) > SHOWN_BYTES:
         typer.echo(f"… {len(value) - SHOWN_BYTES:,} more bytes (--raw shows all)")
 

@@ -18,6 +18,8 @@ from aiokafka.errors import KafkaError
 
 from cli.configuration import settings_file, unknown_variables
 from cli.errors import one_line
+from deploy.embedded.child import EngineError
+from deploy.embedded.java import find_java
 from schemas.settings import Settings
 from schemas.topics import all_topics
 from streams.kafka import TopicsError, check_topics, cluster_id
@@ -49,7 +51,7 @@ class Finding:
 
 async def examine(settings: Settings) -> list[Finding]:
     """All findings, in a fixed order. Raises nothing of what it examines."""
-    findings = [*_settings(settings), _versions(), _disk(settings)]
+    findings = [*_settings(settings), _versions(), _jvm(), _disk(settings)]
     for check in (_kafka, _topics):
         findings += await _bounded(check, settings)
     findings += await asyncio.to_thread(_clickhouse, settings)
@@ -85,6 +87,14 @@ def _settings(settings: Settings) -> list[Finding]:
 def _versions() -> Finding:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     return Finding("ok", "versions", f"Python {platform.python_version()}, {versions}")
+
+
+def _jvm() -> Finding:
+    try:
+        return Finding("ok", "JVM", find_java())
+    except EngineError as error:
+        # A broker elsewhere has its own.
+        return Finding("note", "JVM", f"none for `metering up`: {error}")
 
 
 def _disk(settings: Settings) -> Finding:

@@ -18,3 +18,11 @@ def one_line(error: BaseException, limit_characters: int = 500) -> str:
     """An error of somebody else's as one line; its type where it says nothing itself."""
     text = " ".join(str(error).split())
     return (text or type(error).__name__)[:limit_characters]
+
+
+def printable(text: str) -> str:
+    """Text of somebody else's for a terminal: control characters escaped, lines kept."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
+        for each in text
+    )

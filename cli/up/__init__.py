@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from cli.configuration import FILE_VARIABLE, PREFIX, UP_FILE
+from cli.configuration import FILE_VARIABLE, PREFIX, UP_FILE, explicit_variables, load_settings
 from cli.errors import Failure
 from cli.up.data_dir import DataDirectory
 from cli.up.parts import ROOT, Command, last_words
@@ -35,6 +35,7 @@ def run(
     clickhouse_port: int | None = None,
 ) -> None:
     """Run until SIGINT or SIGTERM. Raises `Failure` when something cannot be started."""
+    load_settings()  # what is wrong is said before anything starts
     directory = DataDirectory(data_dir or Path(os.environ.get("METERING_DATA_DIR") or ".metering"))
     directory.lock()
     try:
@@ -82,6 +83,7 @@ class _Up:
         self._kafka = EmbeddedKafka(directory.path, port=ports["kafka"])
         self._clickhouse = EmbeddedClickHouse(directory.path, port=ports["clickhouse"])
         self._environment = self._make_environment()
+        self._database = self._environment.get("METERING_CLICKHOUSE_DATABASE", "metering")
 
     def run(self) -> None:
         started_s = time.monotonic()
@@ -97,13 +99,8 @@ class _Up:
 
     def _make_environment(self) -> dict[str, str]:
         """What all parts are told: where things are here, and how the caller tuned the rest."""
-        given = {
-            name: value
-            for name, value in os.environ.items()
-            if name.startswith(PREFIX) and name != FILE_VARIABLE
-        }
         writer, reader = self._clickhouse.writer, self._clickhouse.reader
-        return given | {
+        return explicit_variables() | {
             "METERING_DATA_DIR": str(self._directory.path),
             "METERING_KAFKA_BOOTSTRAP": self._kafka.bootstrap,
             "METERING_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
@@ -163,6 +160,7 @@ class _Up:
             organization_id,
             PAST_SOURCE,
             self._supervisor.watch,
+            database=self._database,
         )
         arguments = _report_arguments(organization_id)
         if not is_there:
@@ -190,9 +188,10 @@ class _Up:
         lines += [
             "  and as the read-only finance user, with any ClickHouse client:",
             f"    . {path / 'up.env'}",
-            '    curl -u "$METERING_CLICKHOUSE_FINANCE_USER"'
+            '    curl -sS -u "$METERING_CLICKHOUSE_FINANCE_USER"'
             ':"$METERING_CLICKHOUSE_FINANCE_PASSWORD" \\',
-            '      "$METERING_CLICKHOUSE_URL" --data "SELECT * FROM metering.spend LIMIT 3"',
+            f'      "$METERING_CLICKHOUSE_URL/?database={self._database}" \\',
+            '      --data "SELECT * FROM spend LIMIT 3"',
             "",
             "  Ctrl-C stops everything; the next `metering up` continues with the data.",
         ]

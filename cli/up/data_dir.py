@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import secrets
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Final
@@ -90,8 +89,15 @@ class DataDirectory:
         return str(kept["alias_secret"])
 
     def write_settings(self, environment: Mapping[str, str]) -> Path:
-        """For other commands (`cli.configuration`), and for `.` in a shell."""
-        lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(environment.items())]
+        """For other commands (`cli.configuration`), and for `.` in a shell.
+
+        Both must read the same, which they do in single quotes. Raises `Failure` for what they
+        would read differently.
+        """
+        for name, value in environment.items():
+            if "'" in value or "${" in value or "\\" in value:
+                raise Failure(f"{name} holds a quote, backslash or ${{: `up` cannot pass it on")
+        lines = [f"{name}='{value}'" for name, value in sorted(environment.items())]
         return self._write(UP_FILE, "\n".join(lines) + "\n")
 
     def log(self, name: str) -> Path:

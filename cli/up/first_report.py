@@ -21,6 +21,8 @@ def wait_for_usage(
     organization_id: str,
     source: str,
     watch: Callable[[float], None],
+    *,
+    database: str,
 ) -> bool:
     """Whether events of the source are there, all that come at once; False after `TIMEOUT_S`.
 
@@ -29,7 +31,7 @@ def wait_for_usage(
     deadline = time.monotonic() + TIMEOUT_S
     count, since = 0, time.monotonic()
     while time.monotonic() < deadline:
-        found = _count(url, user, password, organization_id, source)
+        found = _count(url, user, password, database, organization_id, source)
         if found != count:
             count, since = found, time.monotonic()
         if count and time.monotonic() - since >= SETTLED_S:
@@ -38,11 +40,13 @@ def wait_for_usage(
     return False
 
 
-def _count(url: str, user: str, password: str, organization_id: str, source: str) -> int:
+def _count(
+    url: str, user: str, password: str, database: str, organization_id: str, source: str
+) -> int:
     """0 also while the engine does not answer: it is being restarted then."""
     address = urlsplit(url)
     statement = (
-        "SELECT count() FROM metering.usage_rated WHERE organization_id = {organization:String} "
+        "SELECT count() FROM usage_rated WHERE organization_id = {organization:String} "
         "AND source = {source:String} AND revision = 0 FORMAT TabSeparated"
     )
     credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -50,7 +54,8 @@ def _count(url: str, user: str, password: str, organization_id: str, source: str
     try:
         connection.request(
             "POST",
-            f"/?param_organization={quote(organization_id)}&param_source={quote(source, safe='')}",
+            f"/?database={database}&param_organization={quote(organization_id)}"
+            f"&param_source={quote(source, safe='')}",
             body=statement,
             headers={"Authorization": f"Basic {credentials}"},
         )

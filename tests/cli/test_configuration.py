@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.configuration import effective, load_settings, unknown_variables
+from cli.configuration import effective, explicit_variables, load_settings, unknown_variables
 from cli.errors import Failure
 from schemas.settings import Settings
 
@@ -87,3 +87,17 @@ def test_settings_that_contradict_each_other(bare: pytest.MonkeyPatch) -> None:
 def test_unknown_variables_are_named() -> None:
     assert unknown_variables({"METERING_APP_ID": "x", "PATH": "y"}) == []
     assert "nothing reads it" in unknown_variables({"METERING_XYZZY": "1"})[0]
+
+
+def test_what_up_passes_on_is_what_was_said(tmp_path: Path) -> None:
+    file = tmp_path / "tuned.env"
+    file.write_text("METERING_PARTITIONS=3\nMETERING_LOG_LEVEL='warning'\nOTHER=1\n")
+    environment = {
+        "METERING_CONFIG_FILE": str(file),
+        "METERING_PARTITIONS": "5",
+        "PATH": "x",
+    }
+    assert explicit_variables(environment) == {
+        "METERING_PARTITIONS": "5",
+        "METERING_LOG_LEVEL": "warning",
+    }

@@ -3,9 +3,11 @@
 import os
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
 
 from cli.errors import Failure
 from cli.up.data_dir import PORTS, DataDirectory
@@ -53,9 +55,19 @@ def test_the_alias_secret_is_made_once_and_private(tmp_path: Path) -> None:
     secret = DataDirectory(tmp_path).alias_secret()
     assert len(secret) >= 32
     assert DataDirectory(tmp_path).alias_secret() == secret
-    settings = DataDirectory(tmp_path).write_settings({"METERING_ALIAS_SECRET": "it's $HOME"})
+    odd = 'a $HOME of "16" or # more; `or` none'
+    settings = DataDirectory(tmp_path).write_settings({"METERING_ALIAS_SECRET": odd})
+    assert dotenv_values(settings) == {"METERING_ALIAS_SECRET": odd}
+    shell = f'. {settings} && printf %s "$METERING_ALIAS_SECRET"'
+    assert subprocess.run(["/bin/sh", "-c", shell], capture_output=True).stdout.decode() == odd
     for file in (tmp_path / "secrets.json", settings):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("value", ["it's", "${HOME}", "back\\slash"])
+def test_what_a_shell_would_read_differently_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(Failure, match="METERING_APP_ID"):
+        DataDirectory(tmp_path).write_settings({"METERING_APP_ID": value})
 
 
 def test_damaged_secrets_are_not_replaced(tmp_path: Path) -> None:
