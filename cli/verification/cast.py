@@ -112,6 +112,11 @@ class Tenant:
         )[0]
         yield from happening(now)
 
+    def price(self, meter: str, now: datetime) -> Message:
+        """A price that should have been there long ago."""
+        fact = records.PriceSet(meter, 1_000_000, "default")
+        return self.memberships.publish(fact, now - LONG_AGO, now)
+
     def _new(self, kind: str, names: list[str]) -> str:
         self.made += 1
         name = f"{kind}_{self.made}"

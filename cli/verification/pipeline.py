@@ -29,6 +29,7 @@ LATE_GRACE_S: Final = 3
 FORFEIT_INTERVAL_S: Final = 1.0
 WATCH_INTERVAL_S: Final = 0.1
 STOP_S: Final = 20.0
+COMMAND_TIMEOUT_S: Final = 300.0
 RESTARTS_LIMIT: Final = 400
 """Ends by itself, of all processes of a run: beyond it something is broken for good."""
 
@@ -156,6 +157,21 @@ class Pipeline:
     async def stop_ours(self) -> None:
         """Workers and sink, cleanly; the engines stay for the comparison."""
         await asyncio.gather(*(process.stop() for process in self.processes))
+
+    def run(self, *arguments: str) -> str:
+        """A command of ours until its end; what it printed. Raises PipelineError if it fails."""
+        finished = subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            env=dict(self.sink.environment),
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        if finished.returncode:
+            raise PipelineError(f"metering {' '.join(arguments)} failed: {finished.stderr.strip()}")
+        return finished.stdout
 
     def stop_all(self) -> None:
         for process in (*self.workers, *(each for each in self._others())):

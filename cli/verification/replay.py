@@ -175,6 +175,8 @@ class _Replay:
         """Whether the event belongs here; what does not is sent on, or refused the second time."""
         headers = dict(record.headers)
         original = headers.get(topics.ORIGINAL_APPEND_TIME_HEADER)
+        if original is not None and FORWARDED not in headers:
+            self._verdict.counts["replayed"] += 1
         if FORWARDED in headers and original is not None:
             self._verdict.came_from[record.value, int(headers[FORWARDED]), int(original)] += 1
         if self._belongs_here(record.key):

@@ -63,9 +63,9 @@ async def run_round(options: Options, directory: Path, say: Callable[[str], None
             await asyncio.gather(work, return_exceptions=True)
             watch.result()
         watch.cancel()
-        workload, faults, settled_at = work.result()
+        done = work.result()
         await pipeline.stop_ours()
-        verdict = await _compare(pipeline, workload, settled_at, say)
+        verdict = await _compare(pipeline, done, say)
     finally:
         pipeline.stop_all()
     figures = {
@@ -75,11 +75,12 @@ async def run_round(options: Options, directory: Path, say: Callable[[str], None
         "dead_letters": verdict.counts["dead_letters"],
         "facts": verdict.counts["memberships"] + verdict.counts["credits"],
         "sent_on": verdict.counts["sent_on"],
+        "replayed": verdict.counts["replayed"],
         "lost": verdict.differences.lost,
         "duplicated": verdict.differences.duplicated,
         "wrong": verdict.differences.wrong,
         **{
-            name: faults.counts[name]
+            name: done.faults.counts[name]
             for name in (
                 "kills",
                 "zombies",
@@ -96,9 +97,15 @@ async def run_round(options: Options, directory: Path, say: Callable[[str], None
     return Result(verdict, figures, ended)
 
 
-async def _feed_and_hurt(
-    options: Options, pipeline: Pipeline, say: Callable[[str], None]
-) -> tuple[Workload, Faults, datetime]:
+@dataclass
+class _Done:
+    workload: Workload
+    faults: Faults
+    settled_at: datetime
+    replayed: int
+
+
+async def _feed_and_hurt(options: Options, pipeline: Pipeline, say: Callable[[str], None]) -> _Done:
     settings = pipeline.settings
     workload = Workload(options.events, ORGANIZATIONS, settings.partitions, options.seed)
     faults = Faults(pipeline, options.seed, say, options.down_s)
@@ -111,16 +118,18 @@ async def _feed_and_hurt(
             await hurting
         finally:
             hurting.cancel()
+        say(f"{feed.acknowledged:,} records sent; waiting until all is processed")
+        await settle(pipeline, SETTLE_S + 2 * options.slow_recovery_s)
+        await feed.send(workload.mending(datetime.now(UTC)))
     finally:
         await feed.close()
-    say(f"{feed.acknowledged:,} records sent; waiting until all is processed")
-    await settle(pipeline, SETTLE_S + 2 * options.slow_recovery_s)
+    replayed = await _replay_dead_letters(pipeline, say)
     now = datetime.now(UTC)
     due = (workload.last_expiry or now) + timedelta(seconds=LATE_GRACE_S + 5 * FORFEIT_INTERVAL_S)
     await asyncio.sleep(max(0.0, (due - now).total_seconds()))
     settled_at = datetime.now(UTC)
     await settle(pipeline, SETTLE_S)
-    return workload, faults, settled_at
+    return _Done(workload, faults, settled_at, replayed)
 
 
 async def _feed(
@@ -154,21 +163,36 @@ async def _hurt(options: Options, faults: Faults) -> None:
             await faults.outages()
 
 
-async def _compare(
-    pipeline: Pipeline, workload: Workload, settled_at: datetime, say: Callable[[str], None]
-) -> Verdict:
+async def _replay_dead_letters(pipeline: Pipeline, say: Callable[[str], None]) -> int:
+    """`metering dead-letters replay --all`, twice; how many it says it sent in all."""
+    total = 0
+    for number in range(2):
+        said = await asyncio.to_thread(pipeline.run, "dead-letters", "replay", "--all")
+        total += int(said.split()[0])
+        say(f"dead letters: {said.splitlines()[0]}")
+        if number == 0:
+            pipeline.workers[0].kill()
+            pipeline.workers[0].start()
+            await settle(pipeline, SETTLE_S)
+    return total
+
+
+async def _compare(pipeline: Pipeline, done: _Done, say: Callable[[str], None]) -> Verdict:
     """One partition after the other, so that memory holds one at a time (and the ledger)."""
     settings = pipeline.settings
     total, ledgers = Verdict(), list[Contents]()
     for partition in range(settings.partitions):
         contents = await read_partition(settings, partition)
-        total.add(
-            await asyncio.to_thread(replay, contents, settings, workload.expected, settled_at)
-        )
+        expected = done.workload.expected
+        total.add(await asyncio.to_thread(replay, contents, settings, expected, done.settled_at))
         await asyncio.to_thread(compare_partition, settings, contents, total.differences)
         ledgers.append(Contents(partition, {LEDGER: contents.records[LEDGER]}))
         say(f"partition {partition} compared: {total.differences.total} differences so far")
     total.compare_forwarding()
+    if total.counts["replayed"] < done.replayed:
+        total.differences.note_lost(
+            f"{done.replayed} dead letters were replayed, {total.counts['replayed']} are in usage"
+        )
     await asyncio.to_thread(compare_ledger, settings, ledgers, total.differences)
     await asyncio.to_thread(compare_spend, settings, total, total.differences)
     return total

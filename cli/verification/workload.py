@@ -65,11 +65,20 @@ class Workload:
             yield self._usage(now)
 
     def arrival(self, now: datetime) -> Iterator[Message]:
-        """An organisation whose usage came before it was known, and comes after."""
+        """An organisation whose usage came before it was known: one event is sent again after it,
+        the others wait for a replay."""
         early = self._event(self._newcomer, now, meter="ai.tokens")
         yield early
+        for _ in range(20):
+            yield self._event(self._newcomer, now, meter="ai.tokens")
         yield from self._newcomer.opening(now)
         yield early
+
+    def mending(self, now: datetime) -> Iterator[Message]:
+        """What lets a replay of dead letters bring some of them back: half of the organisations
+        get a price that was missing."""
+        for tenant in self._cast[::2]:
+            yield tenant.price("unpriced", now)
 
     def largest(self) -> list[Message]:
         """Records of the largest size there is; each to be sent alone."""
