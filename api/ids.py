@@ -7,12 +7,18 @@ from typing import Final
 
 ALPHABET: Final = string.ascii_uppercase + string.digits
 ID_CHARACTERS: Final = 26
+ID_BITS: Final = 134
 SECRET_CHARACTERS: Final = 40
 
 
 def new_id(prefix: str) -> str:
     """`<prefix>_` and 26 alphanumerics (134 bits), as Cursor's ids look."""
-    return f"{prefix}_" + "".join(secrets.choice(ALPHABET) for _ in range(ID_CHARACTERS))
+    number = secrets.randbits(ID_BITS)
+    characters = []
+    for _ in range(ID_CHARACTERS):
+        number, place = divmod(number, len(ALPHABET))
+        characters.append(ALPHABET[place])
+    return f"{prefix}_" + "".join(characters)
 
 
 def new_secret() -> str:

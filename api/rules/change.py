@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.errors import not_found, unavailable
+from api.storage.bulk import insert_rows
 from api.storage.ledgers import AuditEntry, DimensionChange, OutboxFact, PublishingHalt
 from api.storage.models import Organization
 from api.storage.store import Store
@@ -24,7 +25,6 @@ from schemas.records import (
 
 Clock = Callable[[], datetime]
 TICK: Final = timedelta(microseconds=1)
-INSERT_ROWS: Final = 5_000
 HALTED_RETRY_S: Final = 60
 
 
@@ -121,19 +121,14 @@ class Change:
         if self._facts or self._audit or self._dimensions:
             self.organization.updated_at = self.now
         self.session.flush()
-        _insert(self.session, OutboxFact, self._facts)
-        _insert(self.session, AuditEntry, self._audit)
+        insert_rows(self.session, OutboxFact, self._facts)
+        insert_rows(self.session, AuditEntry, self._audit)
         dimensions = [
             {"organization_id": self.organization_id, "kind": kind, "entity_id": entity_id}
             for kind, entity_id in self._dimensions
         ]
-        _insert(self.session, DimensionChange, dimensions)
+        insert_rows(self.session, DimensionChange, dimensions)
         self._facts, self._audit, self._dimensions = [], [], {}
-
-
-def _insert(session: Session, table: type[Any], rows: list[dict[str, Any]]) -> None:
-    for start in range(0, len(rows), INSERT_ROWS):
-        session.execute(insert(table), rows[start : start + INSERT_ROWS])
 
 
 @dataclass

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select, tuple_
+from sqlalchemy import delete, select, tuple_
 
 from api.errors import conflict
 from api.ids import new_id
 from api.rules.change import Change
 from api.rules.memberships import chunks, current_memberships, place
 from api.rules.names import clean_name, fold
+from api.storage.bulk import insert_rows
 from api.storage.models import BillingGroup, DirectoryGroup, DirectoryMembership, Member
 
 
@@ -163,19 +164,19 @@ def set_directory_members(change: Change, directory: DirectoryGroup, member_ids:
     present = set(directory_members(change, directory.id))
     left, joined = sorted(present - member_ids), sorted(member_ids - present)
     _remove(change, directory.id, left)
-    if joined:
-        change.session.execute(
-            insert(DirectoryMembership),
-            [
-                {
-                    "organization_id": change.organization_id,
-                    "directory_group_id": directory.id,
-                    "member_id": member_id,
-                    "joined_at": change.now,
-                }
-                for member_id in joined
-            ],
-        )
+    insert_rows(
+        change.session,
+        DirectoryMembership,
+        [
+            {
+                "organization_id": change.organization_id,
+                "directory_group_id": directory.id,
+                "member_id": member_id,
+                "joined_at": change.now,
+            }
+            for member_id in joined
+        ],
+    )
     if left or joined:
         directory.updated_at = change.now
         subject = ("directory_group", directory.id)

@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import delete, insert, select, tuple_, update
+from sqlalchemy import delete, select, tuple_, update
 
 from api.errors import Refused, conflict, invalid, not_found
 from api.rules.change import Change
+from api.storage.bulk import insert_rows
 from api.storage.models import BillingGroup, DirectoryGroup, FormerMembership, Member, Membership
 from schemas.records import UNASSIGNED, AssignedBy, MemberAssigned
 
@@ -189,8 +190,7 @@ def place(
         for member_id, group_id in moved.items()
         if group_id is not None
     ]
-    if started:
-        change.session.execute(insert(Membership), started)
+    insert_rows(change.session, Membership, started)
     for member_id, group_id in moved.items():
         before = current[member_id].group_id if member_id in current else UNASSIGNED
         after = group_id or UNASSIGNED
@@ -206,8 +206,9 @@ def place(
 def _end(change: Change, memberships: Sequence[Membership]) -> None:
     if not memberships:
         return
-    change.session.execute(
-        insert(FormerMembership),
+    insert_rows(
+        change.session,
+        FormerMembership,
         [
             {
                 "organization_id": row.organization_id,

@@ -28,7 +28,9 @@ def clean_name(name: str, where: str = "name") -> str:
         raise invalid("The name is empty.", where)
     if len(cleaned) > NAME_LIMIT_CHARACTERS:
         raise invalid(f"The name is longer than {NAME_LIMIT_CHARACTERS} characters.", where)
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in cleaned):
+    if not cleaned.isprintable() and any(
+        unicodedata.category(character) in ("Cc", "Cs") for character in cleaned
+    ):
         raise invalid("The name holds a control character.", where)
     return cleaned
 

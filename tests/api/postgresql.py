@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -72,7 +73,7 @@ def running() -> Iterator[str]:
             assert server.returncode is None, (directory / "log").read_text()
         yield f"postgresql://metering@127.0.0.1:{port}/postgres"
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # does not wait for clients
         server.wait(20)
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -1,0 +1,121 @@
+"""`/v1/organizations/…/groups/csv`: groups and members as a file, planned first, then applied."""
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from api import reading
+from api.rules import csv_files
+from api.rules.change import Change
+from api.web.answers import Error, Json, responses
+from api.web.context import GROUP_EDITORS, READERS, Allow, ApiPart, Caller, OrganizationId
+from api.web.idempotency import Answer, OncePart, change_once
+
+router = APIRouter(prefix="/v1/organizations/{organization_id}", tags=["CSV"])
+
+Reader = Annotated[Caller, Depends(Allow(READERS, "api"))]
+Editor = Annotated[Caller, Depends(Allow(GROUP_EDITORS, "api"))]
+
+EXAMPLE: Final = "group,email\r\nResearch,ann@example.com\r\n"
+BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {"text/csv": {"schema": {"type": "string"}, "example": EXAMPLE}},
+    }
+}
+
+
+class PlannedRow(BaseModel):
+    line: int = Field(examples=[2])
+    group: str = Field(examples=["Research"])
+    email: str = Field(examples=["ann@example.com"])
+    action: str = Field(
+        examples=["move"],
+        description="`move`, `create_and_move`, `unassign`, `unchanged` or `refused`.",
+    )
+    why: str = Field(examples=[""])
+
+
+class CsvPlan(BaseModel):
+    """What the file would do, or did; `plan` names it, to be sent when it is applied."""
+
+    applied: bool
+    plan: str = Field(examples=["0f1e2d3c4b5a69788796a5b4c3d2e1f0"])
+    counts: dict[str, int] = Field(examples=[{"move": 1}])
+    new_groups: list[str] = Field(examples=[["Research"]])
+    rows: list[PlannedRow]
+
+
+async def read_body(request: Request) -> bytes:
+    return await request.body()
+
+
+@router.post(
+    "/groups/csv",
+    response_model=CsvPlan,
+    responses=responses(Error, 404, 409, 413, 422),
+    openapi_extra=BODY,
+    summary="A dry run; with `plan` from one, applies it whole",
+)
+def post_csv(
+    api: ApiPart,
+    caller: Editor,
+    once: OncePart,
+    organization_id: OrganizationId,
+    body: Annotated[bytes, Depends(read_body)],
+    plan: Annotated[str, Query(max_length=64, description="From the dry run.")] = "",
+    create_members: Annotated[
+        bool, Query(description="Whether unknown addresses become members.")
+    ] = False,
+) -> Response:
+    rows = csv_files.read_rows(body)
+    if not plan:
+        with api.store.read() as session:
+            reading.organization(session, organization_id)
+            made = csv_files.plan(session, organization_id, rows, create_members=create_members)
+        return Json(_shown(made, applied=False))
+
+    def apply(change: Change) -> Answer:
+        made = csv_files.apply(change, rows, plan, create_members=create_members)
+        return Answer(200, _shown(made, applied=True))
+
+    return change_once(api, caller, once, organization_id, apply)
+
+
+def _shown(made: csv_files.Plan, *, applied: bool) -> dict[str, Any]:
+    return {
+        "applied": applied,
+        "plan": made.digest,
+        "counts": made.counts,
+        "new_groups": made.new_groups,
+        "rows": [
+            {
+                "line": one.row.line,
+                "group": one.row.group,
+                "email": one.row.email,
+                "action": one.action,
+                "why": one.why,
+            }
+            for one in made.rows
+        ],
+    }
+
+
+@router.get(
+    "/groups/csv",
+    response_class=Response,
+    responses=responses(Error, 404)
+    | {200: {"content": {"text/csv": {"example": EXAMPLE}}, "description": "The file."}},
+    summary="Every member with a group, as a file that can be sent back",
+)
+def get_csv(api: ApiPart, caller: Reader, organization_id: OrganizationId) -> Response:
+    with api.store.read() as session:
+        reading.organization(session, organization_id)
+        text = csv_files.export(session, organization_id)
+    return Response(
+        text,
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="groups.csv"'},
+    )
