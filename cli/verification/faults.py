@@ -29,6 +29,7 @@ class Faults:
             self.kill_worker,
             self.freeze_worker,
             self.kill_sink,
+            self.freeze_sink,
             self.lose_disk,
             self.restart_broker,
             self.kill_worker_and_sink,
@@ -66,6 +67,13 @@ class Faults:
         worker.freeze()
         await asyncio.sleep(BEYOND_SESSION_S)
         worker.wake()
+
+    async def freeze_sink(self) -> None:
+        """It wakes with rows that it read under an assignment that it has no more."""
+        self._note("freeze the sink beyond its session", "zombies")
+        self._pipeline.sink.freeze()
+        await asyncio.sleep(BEYOND_SESSION_S)
+        self._pipeline.sink.wake()
 
     async def lose_disk(self) -> None:
         worker = self._some_worker()
