@@ -10,7 +10,6 @@ from pathlib import Path
 
 import uvloop
 
-from bench import loading
 from bench.checking import differences, read_result
 from bench.engines import apply_facts
 from bench.machine import describe_machine
@@ -78,7 +77,7 @@ async def _bench(sizes: Sizes, engines: set[str]) -> Report:
     async with Stage(sizes) as stage:
         if engines & {"worker", FLOOR, "sink"}:
             say(stage, f"topics, facts and {sizes.seen:,} seen ids")
-            await loading.prepare(stage.settings, stage.workload, sizes.seen)
+            await stage.prepare()
         if engines & {"worker", "sink"}:
             say(stage, "a worker recovers them")
             await apply_facts(stage.worker, stage.settings)

@@ -135,8 +135,10 @@ async def apply_facts(worker: PipelineProcess, settings: Settings) -> None:
 class FloorProcess:
     """`python -m bench.floor`: loaded once, then told how far to go. Ends with its stdin."""
 
-    def __init__(self, values: Mapping[str, Any], output: str, group: str, log: Path) -> None:
-        self._order = Order(dict(values), output, group)
+    def __init__(
+        self, values: Mapping[str, Any], output: str, group: str, seen_ends: list[int], log: Path
+    ) -> None:
+        self._order = Order(dict(values), output, group, seen_ends)
         self._log = log
         self._process: Process | None = None
 

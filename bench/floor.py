@@ -44,6 +44,8 @@ class Order(msgspec.Struct):
     settings: dict[str, Any]
     output: str
     group: str
+    seen_ends: list[int]
+    """Where `metering-seen` ended before the worker wrote to it."""
 
 
 class Floor:
@@ -72,7 +74,8 @@ class Floor:
     async def load(self) -> None:
         """Facts and seen ids into memory, from the topics that the worker has them from."""
         self.state = await read_facts(self.settings)
-        async for record in read_all(self.settings, self.settings.topic(topics.SEEN)):
+        seen = self.settings.topic(topics.SEEN)
+        async for record in read_all(self.settings, seen, self.order.seen_ends):
             self._remember(record)
         gc.collect()
         gc.freeze()

@@ -11,7 +11,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from bench import loading
 from bench.engines import Progress, apply_facts
 from bench.sampling import watch
 from bench.stage import STUCK_AFTER_S, Stage
@@ -36,17 +35,17 @@ async def profile(stage: Stage, *, native: bool, keep: Path | None) -> None:
     is a file for the samples, which any flame graph viewer reads."""
     py_spy = find_py_spy()
     samples = stage.directory / SAMPLES_FILE
-    await loading.prepare(stage.settings, stage.workload, stage.sizes.seen)
+    await stage.prepare()
     await apply_facts(stage.worker, stage.settings)
     total = await stage.fill(stage.sizes.events)
     await stage.worker.start()
     await stage.worker.ready()
     command = [
         py_spy, "record", "--pid", str(stage.worker.pid), "--rate", str(SAMPLES_A_SECOND),
-        "--format", "raw", "--output", str(samples), "--threads", "--nonblocking",
-        "--duration", "unlimited",
+        "--format", "raw", "--output", str(samples), "--threads",
+        "--duration", "unlimited", "--native" if native else "--nonblocking",
     ]  # fmt: skip
-    spy = await asyncio.create_subprocess_exec(*command, *(["--native"] if native else []))
+    spy = await asyncio.create_subprocess_exec(*command)
     async with Progress(stage.settings, stage.settings.app_id, stage.usage) as progress:
         measured = await watch(
             stage.pids(stage.worker.pid),

@@ -1,7 +1,7 @@
 """Whole topics, read from their beginning to where they end now."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,8 +16,13 @@ from streams.kafka import client_options
 POLL_RECORDS: Final = 20_000
 
 
-async def read_all(settings: Settings, topic: str) -> AsyncIterator[Any]:
-    """Its committed records, each partition in order."""
+async def read_all(
+    settings: Settings, topic: str, ends: Sequence[int] | None = None
+) -> AsyncIterator[Any]:
+    """Its committed records, each partition in order; `ends` by partition, or as they are now.
+
+    A fetch may go beyond an end that was given: what was written later is left out.
+    """
     consumer = AIOKafkaConsumer(
         isolation_level="read_committed",
         auto_offset_reset="earliest",
@@ -29,12 +34,16 @@ async def read_all(settings: Settings, topic: str) -> AsyncIterator[Any]:
     try:
         tps = [TopicPartition(topic, number) for number in range(settings.partitions)]
         consumer.assign(tps)
-        ends = await written_ends(settings, tps)
-        while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+        if ends is None:
+            until = await written_ends(settings, tps)
+        else:
+            until = dict(zip(tps, ends, strict=True))
+        while any([await consumer.position(tp) < until[tp] for tp in tps]):
             fetched = await consumer.getmany(timeout_ms=200, max_records=POLL_RECORDS)
-            for records in fetched.values():
+            for tp, records in fetched.items():
                 for record in records:
-                    yield record
+                    if record.offset < until[tp]:
+                        yield record
             await asyncio.sleep(0)
     finally:
         await consumer.stop()

@@ -56,7 +56,9 @@ async def run_floor_slice(stage: Stage, floor: FloorProcess, until: int) -> Meas
 
 async def new_floor(stage: Stage) -> FloorProcess:
     await loading.create_plain_topics(stage.settings, [FLOOR_OUTPUT], "delete")
-    floor = FloorProcess(stage.values, FLOOR_OUTPUT, FLOOR, stage.directory / "floor.log")
+    floor = FloorProcess(
+        stage.values, FLOOR_OUTPUT, FLOOR, stage.seen_ends, stage.directory / "floor.log"
+    )
     await floor.start()
     return floor
 

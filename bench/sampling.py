@@ -9,8 +9,8 @@ from typing import Final
 import psutil
 
 INTERVAL_S: Final = 0.1
-WARM_UP_SHARE: Final = 0.1
-"""Of a round's events the first tenth is not counted: caches fill, lanes start."""
+WARM_UP_SHARE: Final = 0.2
+"""Of a round's events the first fifth is not counted: a worker starts with cold caches."""
 CPU_TICK_S: Final = 0.01
 """The kernel counts in these: nothing was less than one."""
 ENGINE: Final = "engine"

@@ -78,6 +78,7 @@ class Stage(AbstractAsyncContextManager["Stage"]):
             "log_level": "warning",
         }
         self.settings = Settings(**self.values)
+        self.seen_ends: list[int] = []
         self.workload = self.new_workload(sizes.planned_events)
         self.worker = PipelineProcess(
             "worker", self.values, self.port, self.directory / "worker.log"
@@ -111,6 +112,11 @@ class Stage(AbstractAsyncContextManager["Stage"]):
         self.worker.kill()
         await asyncio.to_thread(self.kafka.stop)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    async def prepare(self) -> None:
+        """Topics, facts, and the ids seen before."""
+        await loading.prepare(self.settings, self.workload, self.sizes.seen)
+        self.seen_ends = await loading.ends(self.settings, self.settings.topic(topics.SEEN))
 
     async def fill(self, events: int) -> int:
         """Adds events to `usage`; answers how many records it holds then."""
