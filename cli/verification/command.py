@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command()
 def verify(
     events: Annotated[int, typer.Option(min=1, help="Usage events.")] = 20_000,
-    kills: Annotated[int, typer.Option(min=0, help="Faults of all kinds.")] = 9,
+    kills: Annotated[int, typer.Option(min=0, help="Faults of all kinds.")] = 10,
     workers: Annotated[int, typer.Option(min=1, max=8)] = 2,
     seed: Annotated[int | None, typer.Option(help="Of the workload and the faults.")] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep the data here.")] = None,
