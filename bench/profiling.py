@@ -17,6 +17,8 @@ from bench.stage import STUCK_AFTER_S, Stage
 
 SAMPLES_A_SECOND: Final = 250
 FRAMES_SHOWN: Final = 45
+WAITING: Final = ("epoll_wait", "epoll_pwait", "pthread_cond_timedwait")
+"""Frames, as far as C code is shown, in which a thread waits: for a socket, or for the GIL."""
 SAMPLES_FILE: Final = "worker.folded"
 
 
@@ -65,19 +67,25 @@ async def profile(stage: Stage, *, native: bool, keep: Path | None) -> None:
 
 
 def report(lines: list[str]) -> None:
-    """Self and inclusive share of each function, of all samples of all threads."""
+    """Self and inclusive share of each function, of all samples of all threads that work."""
     own: Counter[str] = Counter()
+    python: Counter[str] = Counter()
     inclusive: Counter[str] = Counter()
     total = 0
     for line in lines:
         stack, _, count_text = line.rpartition(" ")
         frames = [_short(frame) for frame in stack.split(";")]
         count = int(count_text)
+        if any(frame.startswith(WAITING) for frame in frames[-2:]):
+            continue
         total += count
         own[frames[-1]] += count
+        callers = [frame for frame in frames if frame.endswith(".py)")]
+        python[callers[-1] if callers else frames[-1]] += count
         for frame in set(frames):
             inclusive[frame] += count
-    for title, counted in (("self", own), ("inclusive", inclusive)):
+    tables = [("self", own), ("self, C code under its Python caller", python)]
+    for title, counted in [*tables[: 1 if python == own else 2], ("inclusive", inclusive)]:
         print(f"--- {title}, of {total} samples")
         for frame, count in counted.most_common(FRAMES_SHOWN):
             print(f"{count / total:6.1%}  {frame}")

@@ -162,7 +162,8 @@ def test_ratios_are_taken_slice_by_slice() -> None:
 
 
 def test_a_profile_is_summed_by_function(capsys: pytest.CaptureFixture[str]) -> None:
-    report_profile(["run (a/b/c.py:1);decide (a/b/d.py:7) 3", "run (a/b/c.py:2) 1"])
+    waiting = "run (a/b/c.py:1);epoll_pwait (libc.so.6) 9"
+    report_profile(["run (a/b/c.py:1);decide (a/b/d.py:7) 3", "run (a/b/c.py:2) 1", waiting])
     printed = capsys.readouterr().out
     assert " 75.0%  decide (b/d.py)" in printed
     assert "100.0%  run (b/c.py)" in printed
