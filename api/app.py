@@ -46,6 +46,21 @@ API key as the user name of Basic authentication (no password), or as a Bearer t
 """
 
 
+SECURITY_SCHEMES: Final = {
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "The API key as user name, with an empty password.",
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The API key; for SCIM the organisation's SCIM token.",
+    },
+}
+OPEN_PATHS: Final = frozenset({"/health", "/ready", "/metrics"})
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -141,8 +156,13 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             description=app.description,
             routes=app.routes,
         )
-        for path in document["paths"].values():
-            for operation in path.values():
+        document["components"]["securitySchemes"] = SECURITY_SCHEMES
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                if path not in OPEN_PATHS:
+                    operation["security"] = [{"bearer": []}]
+                    if not path.startswith("/scim/"):
+                        operation["security"].append({"basic": []})
                 answer = operation["responses"].get("422", {})
                 if "HTTPValidationError" in str(answer):
                     del operation["responses"]["422"]

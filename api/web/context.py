@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import Depends, Path, Request
-from fastapi.security import HTTPBasic, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 
 from api.errors import Refused, forbidden, not_found
@@ -45,13 +44,6 @@ class Caller:
     def actor(self, how: AssignedBy = "api") -> Actor:
         return Actor(f"key:{self.key_id}", how)
 
-
-BASIC: Final = HTTPBasic(
-    auto_error=False, scheme_name="basic", description="The API key as user name, no password."
-)
-BEARER: Final = HTTPBearer(
-    auto_error=False, scheme_name="bearer", description="The API key, or for SCIM its token."
-)
 
 READERS: Final = frozenset({Scope.ADMIN, Scope.GROUP_ADMIN, Scope.FINANCE, Scope.OPERATOR})
 GROUP_EDITORS: Final = frozenset({Scope.ADMIN, Scope.GROUP_ADMIN, Scope.OPERATOR})

@@ -1,0 +1,45 @@
+"""The control plane's database for commands: the same rules as by HTTP, without a key.
+
+Whoever may read METERING_DATABASE_URL may do everything; the audit log tells the system's user.
+"""
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cli.errors import Failure
+
+if TYPE_CHECKING:
+    from api.rules.change import Actor, Control
+    from schemas.records import AssignedBy
+    from schemas.settings import Settings
+
+
+@contextmanager
+def opened(settings: "Settings") -> "Iterator[Control]":
+    """The control plane on its migrated database. Raises Failure where it is not migrated, and
+    turns what the rules refuse into a Failure."""
+    from api.errors import Refused
+    from api.options import alias_secret
+    from api.rules.change import Control
+    from api.storage.migrate import is_current
+    from api.storage.store import Store, database_url
+
+    store = Store(database_url(settings))
+    try:
+        if not is_current(store):
+            raise Failure("The control plane's database is not migrated: `metering migrate`.")
+        yield Control(store, lambda: datetime.now(UTC), alias_secret(settings))
+    except Refused as refused:
+        raise Failure(f"{refused.message} {refused.what_to_do}".strip()) from refused
+    finally:
+        store.close()
+
+
+def operator(how: "AssignedBy" = "manual") -> "Actor":
+    """Whoever runs the command."""
+    from api.rules.change import Actor
+
+    return Actor(f"cli:{getpass.getuser()}", how)

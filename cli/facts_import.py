@@ -1,0 +1,48 @@
+"""`metering facts import`: after an older SQL backup was restored (see `api.outbox.importer`)."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from cli.errors import Failure
+
+app = typer.Typer(help="Facts of the control plane.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def root() -> None:
+    """Facts of the control plane."""
+
+
+@app.command("import")
+def import_(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Bring the database to the ends of its topics, so that publishing may go on.
+
+    Names are not in facts: what comes back has its id for a name. Stop the API before.
+    """
+    from api.outbox.importer import Unrepairable, import_facts
+    from api.outbox.lock import publisher_lock
+    from cli.control import opened
+    from schemas.settings import Settings
+
+    settings = Settings()
+    with opened(settings) as control:
+        lock = publisher_lock(control.store)
+        if not lock.take():
+            raise Failure("An API process publishes just now: stop it first.")
+        try:
+            if not yes:
+                typer.confirm("Write what the topics have and the database has not?", abort=True)
+            done = asyncio.run(import_facts(settings, control.store, lambda: datetime.now(UTC)))
+        except Unrepairable as error:
+            raise Failure(str(error)) from error
+        finally:
+            lock.release()
+    typer.echo(
+        f"{done.learnt} facts of {len(done.organizations)} organisations were learnt, "
+        f"{done.moved_behind} unpublished ones moved behind them, {done.ignored} ignored."
+    )
