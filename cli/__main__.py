@@ -39,6 +39,14 @@ PASS_ON: Final = {
 }
 """For commands whose own module reads the arguments, `--help` included."""
 
+CONTROL_PLANE: Final = (
+    ("api", "cli.control_plane", "Run the control plane's API until SIGTERM."),
+    ("groups", "cli.groups", "Billing groups, by hand and by file."),
+    ("keys", "cli.keys", "API keys and SCIM tokens."),
+    ("facts", "cli.facts_import", "Facts of the control plane, after a restored backup."),
+)
+"""Name, module and description of the commands that need the control plane."""
+
 OWN_ERRORS: Final = ("WarehouseError", "TopicsError", "EngineError", "SinkError", "StoreError")
 """Errors of ours whose text is meant for people; by name, since importing them takes time."""
 
@@ -114,16 +122,6 @@ def sink(
     run(_settings(with_logging=True), from_earliest=from_earliest)
 
 
-@app.command()
-def api() -> None:
-    """Run the control plane's API until SIGTERM."""
-    settings = _settings(with_logging=True)
-    module = _module("api")
-    if not hasattr(module, "run"):
-        raise Failure("the API is not part of this release yet")
-    module.run(settings)
-
-
 @topics_app.command("create")
 def topics_create() -> None:
     """Create the topics that are missing; check the others. Safe to repeat."""
@@ -141,14 +139,19 @@ def topics_create() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Create or update the tables and views in ClickHouse. Safe to repeat."""
+    """Create or update tables and views, in ClickHouse and SQL. Safe to repeat."""
     from warehouse.migrations import migrate as migrate_warehouse
 
-    report = migrate_warehouse(_settings())
+    settings = _settings()
+    report = migrate_warehouse(settings)
     for name in report.applied:
         typer.echo(f"applied  {name}")
     typer.echo(f"{len(report.applied)} applied, {len(report.already_there)} were there")
     typer.echo(report.access)
+    if has_control_plane():
+        from cli.control_plane import migrate_database
+
+        typer.echo(migrate_database(settings))
 
 
 @app.command()
@@ -265,6 +268,16 @@ _delegate("dead-letters", "cli.dead_letters", "List, show and replay what was re
 _delegate("verify", "cli.verification", "The crash proof: kill parts, compare with a model.")
 _delegate("bench", "bench.__main__", "Measure, with a correctness check of every engine.")
 _delegate("demo-traffic", "cli.up.traffic", "The demo's usage, for `up --demo`.", hidden=True)
+
+
+def has_control_plane() -> bool:
+    """Whether this release has the API: its files are there or not, all of them."""
+    return (Path(__file__).with_name("api.py")).exists()
+
+
+if has_control_plane():
+    for _name, _module_name, _about in CONTROL_PLANE:
+        _delegate(_name, _module_name, _about)
 
 
 def package_version() -> str:

@@ -19,6 +19,8 @@ from cli.errors import WRONG_SETTINGS, Failure
 from schemas.settings import Settings
 
 PREFIX: Final = "METERING_"
+API_PREFIX: Final = "METERING_API_"
+"""Options of the API process alone; it checks them itself."""
 FILE_VARIABLE: Final = "METERING_CONFIG_FILE"
 ADDRESS_VARIABLES: Final = ("METERING_KAFKA_BOOTSTRAP", "METERING_CLICKHOUSE_URL")
 UP_FILE: Final = "up.env"
@@ -92,7 +94,7 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     known = {variable_of(field) for field in Settings.model_fields} | {FILE_VARIABLE}
     complaints = []
     for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(PREFIX) and not name.startswith(API_PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             complaints.append(f"{name} is set, but nothing reads it{hint}")

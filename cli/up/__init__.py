@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -80,6 +79,7 @@ class _Up:
         self._ports = ports
         self._supervisor = supervisor
         self._demo = demo
+        self._has_api = (ROOT / "cli" / "api.py").exists()
         self._kafka = EmbeddedKafka(directory.path, port=ports["kafka"])
         self._clickhouse = EmbeddedClickHouse(directory.path, port=ports["clickhouse"])
         self._environment = self._make_environment()
@@ -112,6 +112,7 @@ class _Up:
             "METERING_CLICKHOUSE_FINANCE_PASSWORD": reader.password,
             "METERING_METRICS_PORT": str(self._ports["worker_metrics"]),
             "METERING_SINK_METRICS_PORT": str(self._ports["sink_metrics"]),
+            "METERING_API_PORT": str(self._ports["api"]),
             "METERING_ALIAS_SECRET": self._directory.alias_secret(),
         }
 
@@ -135,14 +136,26 @@ class _Up:
                 raise Failure(f"`metering {' '.join(arguments)}` failed: {complaint}")
 
     def _processes(self) -> None:
-        _say("starting worker and sink")
+        _say("starting worker and sink" + (" and API" if self._has_api else ""))
         self._start_command("worker", "worker", self._ports["worker_metrics"])
         self._start_command("sink", "sink", self._ports["sink_metrics"])
-        if hasattr(import_module("api"), "run"):
-            self._start_command("api", "API", None)
+        if self._has_api:
+            self._start_command("api", "API", self._ports["api"], "/ready")
 
-    def _start_command(self, command: str, name: str, health_port: int | None) -> None:
-        part = Command((command,), self._directory, self._environment, health_port=health_port)
+    def _start_command(
+        self,
+        command: str,
+        name: str,
+        health_port: int | None,
+        ready_path: str = "/health/ready",
+    ) -> None:
+        part = Command(
+            (command,),
+            self._directory,
+            self._environment,
+            health_port=health_port,
+            ready_path=ready_path,
+        )
         self._supervisor.start(name, part, lambda: last_words(part.log_file))
 
     def _first_report(self) -> None:
@@ -180,6 +193,8 @@ class _Up:
             ("worker", f"{local}:{ports['worker_metrics']}/metrics, /health/ready, /health/live"),
             ("sink", f"{local}:{ports['sink_metrics']}/metrics, /health/ready, /health/live"),
         ]
+        if self._has_api:
+            rows.append(("API", f"{local}:{ports['api']}/docs, /metrics, /ready"))
         lines = [f"  {name:<11} {where}" for name, where in rows]
         lines += ["", "  In another terminal (./metering finds this by itself):"]
         if not is_default:

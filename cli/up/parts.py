@@ -44,11 +44,13 @@ class Command:
         environment: Mapping[str, str],
         *,
         health_port: int | None = None,
+        ready_path: str = "/health/ready",
     ) -> None:
         self._arguments = arguments
         self._data_dir = data_dir
         self._environment = environment
         self._health_port = health_port
+        self._ready_path = ready_path
         self._child = self._new_child()
 
     @property
@@ -76,7 +78,7 @@ class Command:
         self._child.start([sys.executable, "-m", "cli", *self._arguments], environment)
         if self._health_port is not None:
             port = self._health_port
-            self._child.wait_until(lambda: is_healthy(port, "/health/ready"), READY_S)
+            self._child.wait_until(lambda: is_healthy(port, self._ready_path), READY_S)
 
     def stop(self) -> None:
         self._child.stop(STOP_S)

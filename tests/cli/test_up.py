@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.__main__ import has_control_plane
 from tests.cli.conftest import bare_environment
 from tests.cli.running_up import RunningUp, all_gone
 
@@ -72,7 +73,7 @@ def first_run(data_dir: Path) -> int:
 
         past = events_of(data_dir, "demo/past")
         children = up.children()
-        assert len(children) == 5
+        assert len(children) == 5 + has_control_plane()
         assert up.interrupt() == 0, up.said
         assert "stopped; the data is in" in up.said
         assert all_gone(children)
