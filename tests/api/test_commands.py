@@ -1,0 +1,104 @@
+"""`metering groups`, `keys`, `api --openapi`: the rules from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from api.rules.members import NewMember, create_member
+from cli import groups, keys
+from cli.api import run_api
+from cli.errors import Failure
+from cli.members import erase_member
+from schemas.settings import Settings
+from tests.api.conftest import ADMIN, Clock, new_control
+from tests.api.seen import actions, places
+
+
+@pytest.fixture
+def control(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    from api.storage.migrate import migrate
+    from api.storage.store import Store, database_url
+
+    monkeypatch.setenv("METERING_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("METERING_CLICKHOUSE_URL", "http://127.0.0.1:1")
+    store = Store(database_url(Settings()))
+    migrate(store)
+    made = new_control(store, clock)
+    with made.change("org_a", ADMIN) as change:
+        for name in ("ann", "ben"):
+            create_member(change, NewMember(f"{name}@example.com", member_id=name))
+    yield made
+    store.close()
+
+
+def run(*arguments: str, app=groups.app, answer: str = "") -> str:  # type: ignore[no-untyped-def]
+    result = CliRunner().invoke(app, arguments, input=answer)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_groups_by_hand(control) -> None:  # type: ignore[no-untyped-def]
+    group_id = run("create", "-o", "org_a", "Sales").strip()
+    run("add", "-o", "org_a", "sales", "ann", "BEN@example.com")
+    assert places(control) == {"ann": group_id, "ben": group_id}
+    run("create", "-o", "org_a", "Lab")
+    run("move", "-o", "org_a", "Lab", "ben")
+    run("remove", "-o", "org_a", "Sales", "ann")
+    run("rename", "-o", "org_a", "Lab", "Research")
+    shown = run("list", "-o", "org_a")
+    assert "Research" in shown
+    assert "manual" in shown
+    with pytest.raises(Failure, match="confirm_name"):
+        run("delete", "-o", "org_a", "Research", "--confirm-name", "Lab")
+    run("delete", "-o", "org_a", "Research", "--confirm-name", "Research")
+    assert places(control) == {}
+    assert "group.delete" in actions(control)
+
+
+def test_files(control, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "groups.csv"
+    file.write_text("group,email\nSales,ann@example.com\nSales,nobody@example.com\n")
+    with pytest.raises(Failure, match="1 rows are refused"):
+        run("import", "-o", "org_a", str(file))
+    file.write_text("group,email\nSales,ann@example.com\n")
+    run("import", "-o", "org_a", str(file), answer="n\n")
+    assert places(control) == {}
+    assert "Applied." in run("import", "-o", "org_a", str(file), answer="y\n")
+    assert run("export", "-o", "org_a") == "group,email\nSales,ann@example.com\n"
+    with pytest.raises(Failure):
+        run("import", "-o", "org_a", str(tmp_path / "none.csv"))
+
+
+def test_keys(control) -> None:  # type: ignore[no-untyped-def]
+    secret = run("create", "admin", "-o", "org_a", app=keys.app).strip()
+    assert secret.startswith("mtr_")
+    listed = run("list", "-o", "org_a", app=keys.app)
+    assert secret[-4:] in listed
+    assert secret not in listed
+    run("revoke", listed.split()[0], "-o", "org_a", app=keys.app)
+    assert "revoked" in run("list", "-o", "org_a", app=keys.app)
+    with pytest.raises(Failure):
+        run("create", "admin", app=keys.app)
+
+
+def test_erasing_says_when_clickhouse_is_away(control) -> None:  # type: ignore[no-untyped-def]
+    assert "ClickHouse is away" in erase_member(Settings(), "org_a", "ann")
+    with pytest.raises(Failure):
+        erase_member(Settings(), "org_a", "nobody")
+
+
+def test_the_openapi_document_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    run_api(Settings(), openapi=True)
+    assert json.loads(capsys.readouterr().out)["openapi"].startswith("3.1")
+
+
+def test_a_database_that_is_not_migrated_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METERING_DATA_DIR", str(tmp_path))
+    with pytest.raises(Failure, match="metering migrate"):
+        run("list", "-o", "org_a")

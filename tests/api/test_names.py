@@ -1,0 +1,72 @@
+"""Names in ClickHouse: written from the outbox, gone after erasure."""
+
+from typing import Any
+
+import pytest
+
+from api.outbox.names import write_round
+from api.rules.change import Control
+from api.rules.erasure import erase_member
+from api.rules.groups import create_group, delete_group, rename_group
+from api.rules.members import NewMember, create_member
+from api.rules.websites import create_website
+from api.storage.store import Store
+from tests.api.conftest import ADMIN, Clock, new_control
+from tests.conftest import MakeSettings
+from warehouse.connection import connect
+from warehouse.migrations import migrate as migrate_warehouse
+
+
+@pytest.fixture
+def client(make_settings: MakeSettings, clickhouse: object) -> Any:
+    settings = make_settings()
+    migrate_warehouse(settings)
+    opened = connect(settings)
+    yield opened
+    opened.close()
+
+
+def rows(client: Any, statement: str) -> list[Any]:
+    found: list[Any] = client.query(statement).result_rows
+    return found
+
+
+def test_names_follow_and_a_person_is_forgotten(
+    sqlite_store: Store, clock: Clock, client: Any
+) -> None:
+    control: Control = new_control(sqlite_store, clock)
+    with control.change("org_a", ADMIN) as change:
+        create_group(change, "Sales", "g1")
+        create_group(change, "Lab", "g2")
+        create_member(change, NewMember("ann@example.com", "Ann", member_id="u1"))
+        create_website(change, "Shop", "g1", "web_1")
+    assert write_round(sqlite_store, client) == 5
+    assert write_round(sqlite_store, client) == 0
+    assert rows(client, "SELECT name FROM organizations") == [("Acme",)]
+    assert rows(client, "SELECT name, email FROM members") == [("Ann", "ann@example.com")]
+    assert rows(client, "SELECT name FROM websites") == [("Shop",)]
+    with control.change("org_a", ADMIN) as change:
+        rename_group(change, "g1", "Field sales")
+        delete_group(change, "g2")
+        erase_member(change, "u1")
+    write_round(sqlite_store, client)
+    groups = "SELECT group_id, name, is_deleted FROM billing_groups ORDER BY group_id"
+    assert [(row[0], row[1], bool(row[2])) for row in rows(client, groups)] == [
+        ("g1", "Field sales", False),
+        ("g2", "Lab", True),
+    ]
+    assert rows(client, "SELECT * FROM members") == []
+    assert rows(client, "SELECT * FROM member_rows") == []
+
+
+def test_what_clickhouse_did_not_take_waits(sqlite_store: Store, clock: Clock, client: Any) -> None:
+    class Away:
+        def insert(self, *_: Any, **__: Any) -> None:
+            raise OSError("away")
+
+    control = new_control(sqlite_store, clock)
+    with control.change("org_a", ADMIN) as change:
+        create_group(change, "Sales", "g1")
+    with pytest.raises(OSError, match="away"):
+        write_round(sqlite_store, Away())
+    assert write_round(sqlite_store, client) == 2
