@@ -250,11 +250,17 @@ def test(context: typer.Context) -> None:
     check(context.args)
 
 
-def _delegate(name: str, module: str, about: str, *, hidden: bool = False) -> None:
+def _delegate(
+    name: str, module: str, about: str, *, hidden: bool = False, adopting: bool = False
+) -> None:
     """A command whose arguments its own module reads; imported when it runs."""
 
     @app.command(name, help=about, context_settings=PASS_ON, hidden=hidden)
     def command(context: typer.Context) -> None:
+        if adopting:
+            from cli.configuration import adopt_settings_file
+
+            adopt_settings_file()
         found = _module(module)
         if hasattr(found, "app"):
             found.app(args=context.args, prog_name=f"metering {name}")
@@ -277,7 +283,14 @@ def has_control_plane() -> bool:
 
 if has_control_plane():
     for _name, _module_name, _about in CONTROL_PLANE:
-        _delegate(_name, _module_name, _about)
+        _delegate(_name, _module_name, _about, adopting=True)
+
+    @app.command("erase-member")
+    def erase_member(organization: str, member: str) -> None:
+        """Forget a person's name and addresses; their usage keeps the id."""
+        from cli.members import erase_member as erase
+
+        typer.echo(erase(_settings(), organization, member))
 
 
 def package_version() -> str:

@@ -61,6 +61,14 @@ def settings_file(environment: Mapping[str, str] = os.environ) -> Path | None:
     return found if found.is_file() else None
 
 
+def adopt_settings_file() -> None:
+    """Make the file's variables this process's own, for code that reads the environment alone."""
+    file = settings_file()
+    for name, value in (dotenv_values(file) if file else {}).items():
+        if value is not None:
+            os.environ.setdefault(name, value)
+
+
 def explicit_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What METERING_CONFIG_FILE and the environment say, without what `up.env` would add."""
     named = environment.get(FILE_VARIABLE)

@@ -53,6 +53,20 @@ def test_a_traceback_only_for_debug(run_command: RunCommand) -> None:
     assert "Traceback" in run_command("migrate", environment=debug).stderr
 
 
+def test_the_control_planes_commands_find_a_local_up(
+    run_command: RunCommand, tmp_path: Path
+) -> None:
+    """They read the environment alone, so the file must have become part of it."""
+    data_dir = tmp_path / ".metering"
+    data_dir.mkdir()
+    (data_dir / "up.env").write_text(f"METERING_DATA_DIR='{data_dir}'\n")
+    assert run_command("migrate").returncode == 1  # ClickHouse does not run
+    outcome = run_command("keys", "list")
+    assert outcome.returncode == 1
+    assert "is not migrated" in outcome.stderr
+    assert (data_dir / "control-plane.sqlite").exists()
+
+
 def test_wrong_settings_are_exit_code_two(run_command: RunCommand) -> None:
     for command in (("config",), ("worker",), ("sink",), ("doctor",)):
         outcome = run_command(*command, environment={"METERING_PARTITIONS": "many"})
