@@ -122,6 +122,7 @@ class _Replay:
         refusal = self._outputs.refused.get((topics.USAGE, record.offset))
         if row is not None:
             self._facts.advance(row.recorded_at, record.timestamp)
+            self._facts.note_closing(row)
         elif refusal is not None:
             self._facts.advance(refusal.decided_before, record.timestamp)
         due = self._model.usage(record.value, record.key, list(record.headers), time_of(record))

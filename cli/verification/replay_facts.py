@@ -8,15 +8,17 @@ from typing import Any, Final
 
 import msgspec
 
-from cli.verification.books import Movement
+from cli.verification.books import Movement, Organisation
 from cli.verification.differences import Differences
+from cli.verification.fact_reading import read_fact
+from cli.verification.fact_rules import close_group
 from cli.verification.model import Applied, DeadLetter, Model
 from cli.verification.outputs import EPOCH, Outputs
 from cli.verification.topic_contents import Contents
 from schemas import topics
 from schemas.codec import decode_state, decode_state_key
 from schemas.reasons import Reason
-from schemas.records import FactApplied, Pool, Posting
+from schemas.records import FactApplied, Pool, Posting, RatedEvent
 
 TICK_SLACK: Final = timedelta(seconds=10)
 """How late the clock's work may be done: an interval, and a restart in its middle."""
@@ -85,6 +87,19 @@ class FactReplay:
                 if kind == "deletion":
                     yield name, group_id
 
+    def note_closing(self, row: RatedEvent) -> None:
+        """An announced deletion comes into force by the clock, and where the pool is empty no
+        posting tells when: an event that is not funded by its group does."""
+        organisation = self._model.organisations.get(row.organization_id)
+        if organisation is None or row.funding_group_id:
+            return
+        group_id = row.stamped_group_id
+        settings = organisation.settings(row.event_time)
+        if settings["funding_group"] == "website" and row.website_id:
+            group_id, _ = organisation.group("website", row.website_id, row.event_time)
+        if _may_have_closed(organisation, group_id, row.recorded_at):
+            close_group(organisation, group_id)
+
     def compare_refusal(self, topic: str, record: Any, reason: Reason) -> None:
         """The record must be in `dead-letters`, unchanged, with this reason."""
         where = f"{topic}[{self._contents.partition}] at {record.offset}"
@@ -134,6 +149,8 @@ class FactReplay:
         record, topic = step.record, step.topic
         self._counts[topic] += 1
         row = self._outputs.applied.pop((topic, record.offset), None)
+        if topic == topics.CREDITS and row is None:
+            self._note_closing_for_credits(step)
         now = row.applied_at if row is not None else step.at
         due = self._model.fact(topic, record.value, record.key, now)
         moved = self._moved()
@@ -151,6 +168,19 @@ class FactReplay:
         self._compare_applied(row, record, where)
         at = (f"{topic} {row.organization_id}", row.version)
         self._compare_legs(moved, self._outputs.postings.pop(at, []), where)
+
+    def _note_closing_for_credits(self, step: _Step) -> None:
+        """As `note_closing`: credits that are refused only because their group is closed."""
+        refusal = self._outputs.refused.get((topics.CREDITS, step.record.offset))
+        if refusal is None or refusal.reason != Reason.GROUP_DELETED:
+            return
+        said = read_fact(topics.CREDITS, step.record.value, step.record.key)
+        organisation = self._model.organisations[said.organization_id]
+        group_id = said["pool_id"]
+        deleted_at = organisation.deleted_at(group_id)
+        is_told_by_time = deleted_at is not None and deleted_at <= said.effective_at
+        if not is_told_by_time and _may_have_closed(organisation, group_id, step.at):
+            close_group(organisation, group_id)
 
     def _compare_applied(self, row: FactApplied, record: Any, where: str) -> None:
         said = msgspec.json.decode(record.value)
@@ -235,6 +265,16 @@ class FactReplay:
                 f"pool {at} of {name!r} owes {pool.debt_micro} and stands at {pool.balance_micro}, "
                 f"but {organisation.debt[at]} and {organisation.balance(at)} are due"
             )
+
+
+def _may_have_closed(organisation: Organisation, group_id: str, by: datetime) -> bool:
+    """Whether the deletion was due by then and its closing would have moved nothing."""
+    deleted_at = organisation.deleted_at(group_id)
+    pool = ("group", group_id)
+    is_empty = not organisation.debt[pool] and not any(
+        grant.left_micro for grant in organisation.by_pool[pool]
+    )
+    return deleted_at is not None and deleted_at <= by and is_empty
 
 
 def _leg_of_movement(each: Movement) -> Leg:

@@ -5,18 +5,20 @@ The untampered half is a test of its own: 3,000 events through the real steps an
 
 from collections.abc import Callable
 from copy import copy
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from cli.verification.cast import FactLog
 from cli.verification.differences import Differences
-from cli.verification.messages import Expected
+from cli.verification.messages import Expected, Message
 from cli.verification.replay import Verdict, replay
 from cli.verification.topic_contents import Contents
-from schemas import topics
-from tests.verification.offline import SETTINGS, Record, played
+from schemas import records, topics
+from tests.verification.offline import SETTINGS, Offline, Record, played
 
 Played = tuple[Contents, Expected, datetime]
 
@@ -170,3 +172,37 @@ def test_what_the_clock_did_not_do_is_missed(good: Played) -> None:
         ]
 
     assert verdict(good, tamper).total > 0
+
+
+def test_a_deletion_that_no_credits_felt_is_told_by_the_first_event_after_it(
+    tmp_path: Path,
+) -> None:
+    offline = Offline(tmp_path)
+    say, now = FactLog("org_1", topics.MEMBERSHIPS).publish, offline.now
+    before, soon = now - timedelta(days=1), now + timedelta(seconds=1)
+    late = {
+        "specversion": "1.0",
+        "source": "editor",
+        "type": "ai.tokens",
+        "subject": "user_1",
+        "time": now - timedelta(minutes=1),
+        "data": {"quantity": 5},
+    }
+    offline.send(
+        [
+            say(records.OrganizationCreated(), before, now),
+            say(records.PriceSet("ai.tokens", 10**6), before, now),
+            say(records.GroupCreated("group_1"), before, now),
+            say(records.MemberAssigned("user_1", "group_1", "api"), before, now),
+            say(records.GroupDeleted("group_1"), soon, now),
+            Message(topics.USAGE, b"org_1", msgspec.json.encode({**late, "id": "before"})),
+        ]
+    )
+    offline.pass_time(2)
+    grant = records.Granted("grant_1", "group", "group_1", "one_time", 10**9, "admin:me")
+    offline.send([FactLog("org_1", topics.CREDITS).publish(grant, before, now)])
+    offline.send([Message(topics.USAGE, b"org_1", msgspec.json.encode({**late, "id": "after"}))])
+    offline.close()
+    funded = [value(each)["funding_group_id"] for each in offline.records[topics.USAGE_RATED]]
+    assert funded == ["group_1", ""]
+    assert replay(offline.contents, SETTINGS, {}, offline.now).differences.first == []
