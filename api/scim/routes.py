@@ -18,7 +18,14 @@ from api.web.answers import SCIM_TYPE
 from api.web.context import PROVISIONERS, Allow, ApiPart, Caller, path_id
 from api.web.teams_groups import tenant
 
-router = APIRouter(prefix="/scim/v2", tags=["SCIM 2.0"])
+
+class ScimAnswer(Response):
+    """Both identity providers insist on this content type."""
+
+    media_type = SCIM_TYPE
+
+
+router = APIRouter(prefix="/scim/v2", tags=["SCIM 2.0"], default_response_class=ScimAnswer)
 
 Provisioner = Annotated[Caller, Depends(Allow(PROVISIONERS, "scim", tenant=True))]
 UserId = Annotated[str, path_id("user_01ARZ3NDEKTSV4RRFFQ69G5FAV", "The user.")]
@@ -48,6 +55,10 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
         503: "Try again; see Retry-After.",
     }.items()
 }
+
+OBJECT: Final[dict[str, Any]] = {"content": {SCIM_TYPE: {"schema": {"type": "object"}}}}
+FOUND: Final = ERRORS | {200: {"description": "As asked.", **OBJECT}}
+CREATED: Final = ERRORS | {201: {"description": "Created.", **OBJECT}}
 
 
 async def read_body(request: Request) -> dict[str, Any]:
@@ -90,7 +101,7 @@ def base_of(request: Request) -> str:
 
 def answer(body: Any, status: int = 200, location: str | None = None) -> Response:
     headers = {"Location": location} if location else None
-    return Response(msgspec.json.encode(body), status, headers, media_type=SCIM_TYPE)
+    return ScimAnswer(msgspec.json.encode(body), status, headers)
 
 
 def _resource(
@@ -125,7 +136,7 @@ Searched = Annotated[Question, Depends(read_search)]
 
 @router.post(
     "/.search",
-    responses=ERRORS,
+    responses=FOUND,
     summary="Users and groups, by filter and page",
     openapi_extra=body_schema(),
 )
@@ -136,7 +147,7 @@ def search_all(api: ApiPart, caller: Provisioner, asked: Searched, request: Requ
 
 @router.post(
     "/Users/.search",
-    responses=ERRORS,
+    responses=FOUND,
     summary="Users, by filter and page",
     openapi_extra=body_schema(),
 )
@@ -147,7 +158,7 @@ def search_users(api: ApiPart, caller: Provisioner, asked: Searched, request: Re
 
 @router.post(
     "/Groups/.search",
-    responses=ERRORS,
+    responses=FOUND,
     summary="Directory groups, by filter and page",
     openapi_extra=body_schema(),
 )
@@ -156,13 +167,13 @@ def search_groups(api: ApiPart, caller: Provisioner, asked: Searched, request: R
         return answer(service.list_groups(session, tenant(caller), asked, base_of(request)))
 
 
-@router.get("/Users", responses=ERRORS, summary="Users, by filter and page")
+@router.get("/Users", responses=FOUND, summary="Users, by filter and page")
 def list_users(api: ApiPart, caller: Provisioner, asked: Asked, request: Request) -> Response:
     with api.store.read() as session:
         return answer(service.list_users(session, tenant(caller), asked, base_of(request)))
 
 
-@router.get("/Users/{user_id}", responses=ERRORS, summary="One user")
+@router.get("/Users/{user_id}", responses=FOUND, summary="One user")
 def get_user(
     api: ApiPart, caller: Provisioner, user_id: UserId, asked: Asked, request: Request
 ) -> Response:
@@ -174,7 +185,7 @@ def get_user(
 @router.post(
     "/Users",
     status_code=201,
-    responses=ERRORS,
+    responses=CREATED,
     summary="Provision a user",
     openapi_extra=body_schema(),
 )
@@ -187,7 +198,7 @@ def post_user(
 
 
 @router.put(
-    "/Users/{user_id}", responses=ERRORS, summary="Replace a user", openapi_extra=body_schema()
+    "/Users/{user_id}", responses=FOUND, summary="Replace a user", openapi_extra=body_schema()
 )
 def put_user(
     api: ApiPart, caller: Provisioner, user_id: UserId, body: Body, asked: Asked, request: Request
@@ -198,7 +209,7 @@ def put_user(
 
 
 @router.patch(
-    "/Users/{user_id}", responses=ERRORS, summary="Change a user", openapi_extra=body_schema()
+    "/Users/{user_id}", responses=FOUND, summary="Change a user", openapi_extra=body_schema()
 )
 def patch_user(
     api: ApiPart, caller: Provisioner, user_id: UserId, body: Body, asked: Asked, request: Request
@@ -221,13 +232,13 @@ def delete_user(api: ApiPart, caller: Provisioner, user_id: UserId) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/Groups", responses=ERRORS, summary="Directory groups, by filter and page")
+@router.get("/Groups", responses=FOUND, summary="Directory groups, by filter and page")
 def list_groups(api: ApiPart, caller: Provisioner, asked: Asked, request: Request) -> Response:
     with api.store.read() as session:
         return answer(service.list_groups(session, tenant(caller), asked, base_of(request)))
 
 
-@router.get("/Groups/{group_id}", responses=ERRORS, summary="One directory group")
+@router.get("/Groups/{group_id}", responses=FOUND, summary="One directory group")
 def get_group(
     api: ApiPart, caller: Provisioner, group_id: GroupId, asked: Asked, request: Request
 ) -> Response:
@@ -239,7 +250,7 @@ def get_group(
 @router.post(
     "/Groups",
     status_code=201,
-    responses=ERRORS,
+    responses=CREATED,
     summary="Push a directory group",
     openapi_extra=body_schema(),
 )
@@ -253,7 +264,7 @@ def post_group(
 
 @router.put(
     "/Groups/{group_id}",
-    responses=ERRORS,
+    responses=FOUND,
     summary="Replace a directory group",
     openapi_extra=body_schema(),
 )
@@ -272,7 +283,7 @@ def put_group(
 
 @router.patch(
     "/Groups/{group_id}",
-    responses=ERRORS | {204: {"description": "Done."}},
+    responses=FOUND | {204: {"description": "Done."}},
     summary="Change a directory group; the answer is empty unless attributes are asked for",
     openapi_extra=body_schema(),
 )
@@ -304,29 +315,29 @@ def delete_group(api: ApiPart, caller: Provisioner, group_id: GroupId) -> Respon
     return Response(status_code=204)
 
 
-@router.get("/ServiceProviderConfig", responses=ERRORS, summary="What this service can do")
+@router.get("/ServiceProviderConfig", responses=FOUND, summary="What this service can do")
 def get_config(caller: Provisioner, request: Request) -> Response:
     return answer(discovery.config(base_of(request)))
 
 
-@router.get("/ResourceTypes", responses=ERRORS, summary="Users and groups")
+@router.get("/ResourceTypes", responses=FOUND, summary="Users and groups")
 def list_resource_types(caller: Provisioner, request: Request) -> Response:
     return answer(discovery.resource_types(base_of(request)))
 
 
-@router.get("/ResourceTypes/{name}", responses=ERRORS, summary="One resource type")
+@router.get("/ResourceTypes/{name}", responses=FOUND, summary="One resource type")
 def get_resource_type(
     caller: Provisioner, request: Request, name: Annotated[str, path_id("User", "Its name.")]
 ) -> Response:
     return answer(discovery.resource_type(base_of(request), name))
 
 
-@router.get("/Schemas", responses=ERRORS, summary="Every schema")
+@router.get("/Schemas", responses=FOUND, summary="Every schema")
 def list_schemas(caller: Provisioner, request: Request) -> Response:
     return answer(discovery.schemas(base_of(request)))
 
 
-@router.get("/Schemas/{name}", responses=ERRORS, summary="One schema")
+@router.get("/Schemas/{name}", responses=FOUND, summary="One schema")
 def get_schema(
     caller: Provisioner,
     request: Request,

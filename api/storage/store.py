@@ -11,10 +11,10 @@ from threading import Lock
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from api.errors import unavailable
+from api.errors import invalid, unavailable
 from schemas.settings import Settings
 
 BUSY_TIMEOUT_MS: Final = 15_000
@@ -73,9 +73,12 @@ class Store:
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """A database that is away or too busy is an answer (503), not a crash."""
+    """A database that is away or too busy is an answer (503), not a crash; so is a value that
+    it cannot hold, such as a text with a NUL (400)."""
     try:
         yield
+    except DataError as error:
+        raise invalid("A value cannot be kept, perhaps for a NUL character in it.") from error
     except OperationalError as error:
         raise unavailable("database_unavailable", "The database does not answer.", 2) from error
     except DBAPIError as error:

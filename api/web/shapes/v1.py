@@ -3,13 +3,25 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from schemas.records import ID_LIMIT_CHARACTERS, INT64_MAX
 
 Name = Annotated[str, Field(min_length=1, max_length=255)]
-Id = Annotated[str, Field(min_length=1, max_length=ID_LIMIT_CHARACTERS)]
+Id = Annotated[
+    str, Field(min_length=1, max_length=ID_LIMIT_CHARACTERS, pattern=r"^[^\u0000-\u001f]+$")
+]
 Micro = Annotated[int, Field(ge=1, le=INT64_MAX)]
+YEARS = range(2000, 2201)
+
+
+def _sane(moment: datetime) -> datetime:
+    if moment.year not in YEARS:
+        raise ValueError(f"the year must be {YEARS.start} to {YEARS.stop - 1}")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_sane)]
 Scope = Literal["operator", "admin", "group_admin", "finance", "ingest", "scim"]
 PoolKind = Literal["website", "group"]
 GROUP = "group_01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -30,7 +42,7 @@ class NewOrganization(Request):
     currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
     billing_anchor_day: int = Field(default=1, ge=1, le=31)
     time_zone: str = Field(default="UTC", max_length=64)
-    effective_at: AwareDatetime | None = Field(
+    effective_at: Moment | None = Field(
         default=None, description="Earlier than now where usage is already there."
     )
 
@@ -216,7 +228,7 @@ class Websites(BaseModel):
 class NewPrice(Request):
     meter: Id = Field(examples=["ai.tokens"])
     micro_per_million_units: int = Field(ge=0, le=INT64_MAX, examples=[1_000_000])
-    effective_at: AwareDatetime | None = None
+    effective_at: Moment | None = None
 
 
 class Price(BaseModel):
@@ -238,8 +250,8 @@ class NewGrant(Request):
     kind: Literal["monthly", "one_time"] = "one_time"
     amount_micro: Micro = Field(examples=[500_000_000])
     source: Name = Field(default="admin:operator", examples=["partner:acme-42"])
-    effective_at: AwareDatetime | None = None
-    expires_at: AwareDatetime | None = None
+    effective_at: Moment | None = None
+    expires_at: Moment | None = None
     awaiting_payment: bool = False
 
 
@@ -280,7 +292,7 @@ class Adjusted(BaseModel):
 class NewKey(Request):
     scope: Scope
     name: Name = Field(examples=["nightly export"])
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
 
 class Key(BaseModel):
