@@ -49,7 +49,7 @@ def test_exact_through_every_kind_of_fault_once() -> None:
 def test_exact_when_engines_are_away_and_recovery_outlasts_the_request_timeout() -> None:
     figures = verify(
         *("--events", "4000", "--kills", "1", "--workers", "2", "--seed", "8"),
-        *("--down", "5", "--slow-recovery", "12", "--request-timeout", "8"),
+        *("--down", "5", "--slow-recovery", "9", "--request-timeout", "6"),
     )
     assert (figures["lost"], figures["duplicated"], figures["wrong"]) == (0, 0, 0)
 
