@@ -13,15 +13,14 @@ import uvloop
 from bench.checking import differences, read_result
 from bench.engines import apply_facts
 from bench.machine import describe_machine
-from bench.plain import run_plain_faust
 from bench.profiling import profile
 from bench.queryable import run_pipeline
 from bench.report import Report
-from bench.rounds import FLOOR, FLOOR_OUTPUT, run_slices
+from bench.rounds import FLOOR, FLOOR_OUTPUT, PLAIN, TURNS, WORKER, run_slices
 from bench.stage import QUICK, Sizes, Stage
 from schemas import topics
 
-ENGINES = ("worker", FLOOR, "sink", "latency", "plain")
+ENGINES = (*TURNS, "sink", "latency")
 SIZES = ("events", "seen", "slices")
 
 
@@ -75,20 +74,16 @@ async def _profile(sizes: Sizes, *, native: bool, keep: Path | None) -> int:
 async def _bench(sizes: Sizes, engines: set[str]) -> Report:
     report = Report(describe_machine(), asdict(sizes))
     async with Stage(sizes) as stage:
-        if engines & {"worker", FLOOR, "sink"}:
+        if engines - {PLAIN}:
             say(stage, f"topics, facts and {sizes.seen:,} seen ids")
             await stage.prepare()
-        if engines & {"worker", "sink"}:
+        if engines & {WORKER, "sink"}:
             say(stage, "a worker recovers them")
             await apply_facts(stage.worker, stage.settings)
         if "sink" in engines:
             await _measure_pipeline(stage, report, engines)
-        if engines & {"worker", FLOOR}:
+        if engines & set(TURNS):
             await _measure_slices(stage, report, engines)
-        if "plain" in engines:
-            say(stage, f"plain Faust, {sizes.plain_events:,} events")
-            measured, report.problems["plain"] = await run_plain_faust(stage)
-            report.measured["plain"] = [measured]
     return report
 
 
@@ -102,17 +97,19 @@ async def _measure_pipeline(stage: Stage, report: Report, engines: set[str]) -> 
 
 
 async def _measure_slices(stage: Stage, report: Report, engines: set[str]) -> None:
-    first = sum(stage.workload.generated)
-    say(stage, f"{stage.sizes.events:,} events into the topic")
-    total = await stage.fill(stage.sizes.events)
+    first = total = sum(stage.workload.generated)
+    if engines & {WORKER, FLOOR}:
+        say(stage, f"{stage.sizes.events:,} events into the topic")
+        total = await stage.fill(stage.sizes.events)
     slices = await run_slices(stage, engines, first, total)
-    outputs = {"worker": stage.settings.topic(topics.USAGE_RATED), FLOOR: FLOOR_OUTPUT}
-    for engine, measured in (("worker", slices.worker), (FLOOR, slices.floor)):
-        if measured:
-            say(stage, f"checking {stage.workload.expected.rated:,} rows of the {engine}")
-            report.measured[engine] = measured
-            result = await read_result(stage.settings, outputs[engine])
-            report.problems[engine] = differences(stage.workload.expected, result)
+    report.measured |= slices.measured
+    if PLAIN in engines:
+        report.problems[PLAIN] = slices.plain_problems
+    outputs = {WORKER: stage.settings.topic(topics.USAGE_RATED), FLOOR: FLOOR_OUTPUT}
+    for engine in outputs.keys() & slices.measured.keys():
+        say(stage, f"checking {stage.workload.expected.rated:,} rows of the {engine}")
+        result = await read_result(stage.settings, outputs[engine])
+        report.problems[engine] = differences(stage.workload.expected, result)
 
 
 def say(stage: Stage, what: str) -> None:

@@ -24,13 +24,17 @@ GIVE_WAY_EVERY: Final = 2_000
 async def prepare(settings: Settings, workload: Workload, seen: int) -> None:
     """Topics, facts, and `seen` ids seen before in the runtime's own format."""
     await create_topics(settings)
-    async with producer(settings) as open_producer:
-        await fill(open_producer, settings.topic(topics.MEMBERSHIPS), workload.memberships())
-        await fill(open_producer, settings.topic(topics.CREDITS), workload.credits())
+    await publish_facts(settings, workload)
     async with producer(settings, compression_type=None) as open_producer:
         for partition in range(settings.partitions):
             rows = workload.seen_rows(partition, seen // settings.partitions)
             await _send_seen(open_producer, settings.topic(topics.SEEN), partition, rows)
+
+
+async def publish_facts(settings: Settings, workload: Workload) -> None:
+    async with producer(settings) as open_producer:
+        await fill(open_producer, settings.topic(topics.MEMBERSHIPS), workload.memberships())
+        await fill(open_producer, settings.topic(topics.CREDITS), workload.credits())
 
 
 def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:

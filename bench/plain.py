@@ -12,23 +12,25 @@ from deploy.embedded.child import ChildProcess
 from schemas import topics
 from schemas.settings import Settings
 
-PREFIX = "plain."
+TOPICS = (*topics.INPUTS, topics.USAGE_RATED)
 
 
-async def run_plain_faust(stage: Stage) -> tuple[Measured, list[str]]:
-    """Its measurement, and what is wrong with its result.
+async def run_plain_faust(stage: Stage, turn: int) -> tuple[Measured, list[str]]:
+    """Its measurement, and what is wrong with its result. Each turn has topics of its own.
 
     Nothing is repeated in its workload: it has no dedupe.
     """
-    values = {**stage.values, "topic_prefix": PREFIX, "app_id": "plain-faust"}
+    app_id = f"plain-faust-{turn}"
+    values = {**stage.values, "topic_prefix": f"{app_id}.", "app_id": app_id}
     settings = Settings(**values)
     workload = stage.new_workload(stage.sizes.plain_events, repeating=False)
-    await loading.prepare(settings, workload, 0)
+    await loading.create_plain_topics(settings, map(settings.topic, TOPICS), "delete")
+    await loading.publish_facts(settings, workload)
     async with loading.producer(settings) as producer:
         usage = settings.topic(topics.USAGE)
         total = await loading.fill(producer, usage, workload.events(stage.sizes.plain_events))
     output = settings.topic(topics.USAGE_RATED)
-    faust = ChildProcess("plain Faust", stage.directory / "plain.log", die_with_parent=True)
+    faust = ChildProcess("plain Faust", stage.directory / f"{app_id}.log", die_with_parent=True)
     command = [
         sys.executable, "-m", "bench.plain_faust", "worker", "--without-web", "-l", "error",
     ]  # fmt: skip

@@ -48,7 +48,7 @@ class TableState:
 
 
 def build(settings: Settings, facts: MemoryState) -> faust.App:
-    directory = Path(settings.data_dir) / "plain-faust"
+    directory = Path(settings.data_dir) / settings.app_id
     directory.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         settings.app_id,

@@ -78,23 +78,17 @@ class Report:
         return figures
 
     def _ratios(self) -> dict[str, float]:
-        worker, floor = self.measured.get("worker", []), self.measured.get("floor", [])
-        plain = self.measured.get("plain", [])
-        ratios = {}
-        if worker and floor:
-            pairs = list(zip(worker, floor, strict=True))
-            ratios["ratio_to_floor"] = statistics.median(
-                ours.events_per_second / bare.events_per_second for ours, bare in pairs
-            )
-            ratios["cpu_ratio_to_floor"] = statistics.median(
-                ours.cpu_s_per_million() / bare.cpu_s_per_million() for ours, bare in pairs
-            )
-        if worker and plain:
-            ours = _median(worker, lambda run: run.events_per_second)
-            ratios["ratio_to_plain_faust"] = ours / plain[0].events_per_second
-            ratios["cpu_ratio_to_plain_faust"] = (
-                _median(worker, lambda run: run.cpu_s_per_million()) / plain[0].cpu_s_per_million()
-            )
+        ratios: dict[str, float] = {}
+        worker = self.measured.get("worker", [])
+        for engine, name in (("floor", "floor"), ("plain", "plain_faust")):
+            pairs = list(zip(worker, self.measured.get(engine, []), strict=False))
+            if pairs:
+                ratios[f"ratio_to_{name}"] = statistics.median(
+                    ours.events_per_second / other.events_per_second for ours, other in pairs
+                )
+                ratios[f"cpu_ratio_to_{name}"] = statistics.median(
+                    ours.cpu_s_per_million() / other.cpu_s_per_million() for ours, other in pairs
+                )
         return {name: round(ratio, 3) for name, ratio in ratios.items()}
 
     def lines(self) -> Iterable[str]:

@@ -1,27 +1,31 @@
-"""Worker and floor on one pre-filled topic, in slices that take turns: a machine's other work hits
-both alike. Each reads the same records and carries its state from slice to slice.
+"""Worker and floor on one pre-filled topic, in slices that take turns with plain Faust: a machine's
+other work hits all alike. Worker and floor read the same records and carry their state from slice
+to slice; plain Faust has few events, and topics of its own in each.
 """
 
-import asyncio
 import sys
 from dataclasses import dataclass, field
 from typing import Final
 
 from bench import loading
 from bench.engines import FloorProcess, Progress
+from bench.plain import run_plain_faust
 from bench.sampling import BROKER, Measured, watch
 from bench.stage import STUCK_AFTER_S, Stage
 
+WORKER: Final = "worker"
 FLOOR: Final = "floor"
+PLAIN: Final = "plain"
+TURNS: Final = (WORKER, FLOOR, PLAIN)
 FLOOR_OUTPUT: Final = "floor.usage-rated"
 
 
 @dataclass
 class Slices:
-    """The measurements of each engine, in the order of the slices."""
+    """The measurements of each engine that ran, in the order of the slices."""
 
-    worker: list[Measured] = field(default_factory=list)
-    floor: list[Measured] = field(default_factory=list)
+    measured: dict[str, list[Measured]] = field(default_factory=dict)
+    plain_problems: list[str] = field(default_factory=list)
 
 
 async def run_worker_slice(stage: Stage, until: int) -> Measured:
@@ -72,23 +76,19 @@ async def run_slices(stage: Stage, engines: set[str], first: int, total: int) ->
             await run_floor_slice(stage, floor, first)
         for number in range(stage.sizes.slices):
             until = first + (total - first) * (number + 1) // stage.sizes.slices
-            turns = ["worker", FLOOR] if number % 2 == 0 else [FLOOR, "worker"]
-            for engine in turns:
-                if engine not in engines:
-                    continue
-                if engine == "worker":
+            turns = [engine for engine in TURNS if engine in engines]
+            for engine in turns if number % 2 == 0 else turns[::-1]:
+                if engine == WORKER:
                     measured = await run_worker_slice(stage, until)
-                    slices.worker.append(measured)
-                else:
+                elif engine == FLOOR:
                     assert floor is not None
                     measured = await run_floor_slice(stage, floor, until)
-                    slices.floor.append(measured)
-                print(
-                    f"  slice {number + 1} {engine:7} {one_line(measured)}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                await asyncio.sleep(0)
+                else:
+                    measured, problems = await run_plain_faust(stage, number + 1)
+                    slices.plain_problems += problems
+                slices.measured.setdefault(engine, []).append(measured)
+                line = f"  slice {number + 1} {engine:7} {one_line(measured)}"
+                print(line, file=sys.stderr, flush=True)
     finally:
         if floor is not None:
             await floor.stop()

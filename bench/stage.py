@@ -33,7 +33,8 @@ class Sizes:
     events: int = 2_000_000
     seen: int = 10_000_000
     slices: int = 4
-    plain_events: int = 30_000
+    plain_events: int = 8_000
+    """A slice."""
     sink_events: int = 500_000
     latency_s: float = 15.0
     latency_rate: int = 10_000
