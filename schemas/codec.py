@@ -17,7 +17,6 @@ encode = _ENCODER.encode
 """Any record to compact JSON bytes; datetimes as RFC 3339 with `Z`."""
 
 
-
 def reusing_encoder() -> Callable[[Any], bytes]:
     """`encode` with a buffer of its own: a quarter faster for records of about a kilobyte.
 
