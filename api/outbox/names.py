@@ -15,6 +15,7 @@ from api.storage.models import BillingGroup, Member, Organization, Website
 from api.storage.store import Store
 from warehouse import dimensions
 from warehouse.dimensions import Dimension
+from warehouse.erasure import erase_member
 
 ROUND_NAMES: Final = 2_000
 KEYS_A_STATEMENT: Final = 500
@@ -48,7 +49,7 @@ def write_round(store: Store, client: Any) -> int:
         rows, erased = _read(session, [(row[1], row[2], row[3]) for row in waiting])
     dimensions.write(client, rows)
     for organization_id, member_id in erased:
-        dimensions.erase_member(client, organization_id, member_id)
+        erase_member(client, organization_id, member_id)
     with store.write() as session:
         session.execute(
             delete(DimensionChange).where(DimensionChange.id.in_([row.id for row in waiting]))

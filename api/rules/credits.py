@@ -13,6 +13,7 @@ from api.rules.names import clean_id, clean_name
 from api.rules.websites import get_website
 from api.storage.ledgers import AuditEntry, Grant, Price
 from api.storage.models import Organization
+from api.storage.store import lock_price_book
 from schemas.records import (
     ID_LIMIT_CHARACTERS,
     INT64_MAX,
@@ -58,6 +59,7 @@ def set_price(change: Change, new: NewPrice) -> Price:
 def set_default_price(transaction: Transaction, new: NewPrice) -> Price:
     """A price of the default book, told to every organisation in the same transaction."""
     new.check()
+    lock_price_book(transaction.session)
     now = transaction.clock()
     effective_at = new.effective_at or now
     price = Price(

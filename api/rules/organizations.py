@@ -12,6 +12,7 @@ from api.rules.change import Change, Transaction
 from api.rules.names import clean_id, clean_name
 from api.storage.ledgers import Price
 from api.storage.models import Organization
+from api.storage.store import lock_price_book
 from schemas.records import FundingGroup, OrganizationCreated, PriceSet, Settings
 
 
@@ -63,6 +64,7 @@ def create_organization(
     settings.check()
     cleaned = clean_name(name)
     chosen = clean_id(organization_id, "id") if organization_id else new_id("org")
+    lock_price_book(transaction.session)
     if transaction.session.get(Organization, chosen) is not None:
         raise conflict(
             "organization_exists",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,7 @@ from schemas.settings import Settings
 BUSY_TIMEOUT_MS: Final = 15_000
 POOL_CONNECTIONS_MAX: Final = 20
 POOL_WAIT_S: Final = 15
+PRICE_BOOK_LOCK_ID: Final = 7_236_403
 
 
 def database_url(settings: Settings) -> str:
@@ -85,6 +86,13 @@ def _clear_errors() -> Iterator[None]:
         if error.connection_invalidated:
             raise unavailable("database_unavailable", "The database went away.", 2) from error
         raise
+
+
+def lock_price_book(session: Session) -> None:
+    """New organisations and new default prices one after the other, so that neither misses the
+    other; until the transaction ends. On SQLite any write is alone already."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": PRICE_BOOK_LOCK_ID})
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -1,5 +1,6 @@
 """Names in ClickHouse: written from the outbox, gone after erasure."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -45,6 +46,10 @@ def test_names_follow_and_a_person_is_forgotten(
     assert rows(client, "SELECT name FROM organizations") == [("Acme",)]
     assert rows(client, "SELECT name, email FROM members") == [("Ann", "ann@example.com")]
     assert rows(client, "SELECT name FROM websites") == [("Shop",)]
+    now = datetime.now(UTC)
+    columns = ["organization_id", "event_id", "event_time", "member_id", "subject"]
+    events = [["org_a", "e1", now, "u1", "ann@example.com"], ["org_a", "e2", now, "u2", "b@x.org"]]
+    client.insert("usage_rated_rows", events, column_names=columns)
     with control.change("org_a", ADMIN) as change:
         rename_group(change, "g1", "Field sales")
         delete_group(change, "g2")
@@ -57,6 +62,8 @@ def test_names_follow_and_a_person_is_forgotten(
     ]
     assert rows(client, "SELECT * FROM members") == []
     assert rows(client, "SELECT * FROM member_rows") == []
+    subjects = rows(client, "SELECT subject FROM usage_rated ORDER BY event_id")
+    assert subjects == [("u1",), ("b@x.org",)]
 
 
 def test_what_clickhouse_did_not_take_waits(sqlite_store: Store, clock: Clock, client: Any) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from api.errors import Refused
 from api.rules.change import Control
+from api.rules.credits import NewPrice, set_default_price
 from api.rules.groups import create_group, delete_group, rename_group
 from api.rules.members import (
     NewMember,
@@ -16,10 +17,17 @@ from api.rules.members import (
     update_member,
 )
 from api.rules.memberships import add_members, move_members, remove_members
+from api.rules.organizations import OrganizationSettings, create_organization
 from api.rules.websites import create_website, update_website
 from api.storage.models import GroupName, Website
 from schemas.codec import alias_hash
-from schemas.records import GroupCreated, GroupDeleted, MemberAlias, OrganizationCreated
+from schemas.records import (
+    GroupCreated,
+    GroupDeleted,
+    MemberAlias,
+    OrganizationCreated,
+    PriceSet,
+)
 from tests.api.conftest import ADMIN, BY_HAND, SECRET, Clock
 from tests.api.seen import actions, facts, group, places, replayed_places
 
@@ -234,3 +242,18 @@ def test_two_admins_who_move_the_same_member_end_in_one_of_the_results(team: Con
     assert there == replayed_places(team)
     versions = [record.version for record in facts(team)]
     assert versions == list(range(1, len(versions) + 1))
+
+
+def test_no_new_organisation_misses_a_default_price(control: Control) -> None:
+    def make(number: int) -> None:
+        with control.transaction(ADMIN) as transaction:
+            if number % 2:
+                set_default_price(transaction, NewPrice(f"meter_{number}", 1))
+            else:
+                create_organization(transaction, "x", OrganizationSettings(), f"org_{number}")
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(make, range(12)))
+    for organization_id in ["org_a", *(f"org_{number}" for number in range(0, 12, 2))]:
+        told = [record.fact for record in facts(control, organization_id)]
+        assert sum(isinstance(fact, PriceSet) for fact in told) == 6
