@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -93,7 +94,7 @@ class _Up:
         self._processes()
         _say(f"up after {time.monotonic() - started_s:.0f} s\n{self._where()}")
         if self._demo:
-            self._start_command("demo-traffic", "demo usage", None)
+            self._launch("demo-traffic", "demo usage")
             self._first_report()
         self._supervisor.watch()
 
@@ -129,26 +130,33 @@ class _Up:
     def _set_up(self, settings_file: Path) -> None:
         """Topics and tables, by the commands that production uses."""
         _say("creating topics and tables")
-        for arguments in (("topics", "create"), ("migrate",)):
-            outcome = _command(arguments, settings_file, SETUP_TIMEOUT_S)
-            if outcome.returncode != 0:
-                complaint = outcome.stderr.strip().removeprefix("metering: ")
-                raise Failure(f"`metering {' '.join(arguments)}` failed: {complaint}")
+        with ThreadPoolExecutor() as pool:
+            for failed in pool.map(
+                lambda arguments: _failure(arguments, settings_file),
+                (("topics", "create"), ("migrate",)),
+            ):
+                if failed:
+                    raise Failure(failed)
 
     def _processes(self) -> None:
         _say("starting worker and sink" + (" and API" if self._has_api else ""))
-        self._start_command("worker", "worker", self._ports["worker_metrics"])
-        self._start_command("sink", "sink", self._ports["sink_metrics"])
+        ports = self._ports
+        parts = [
+            self._launch("worker", "worker", ports["worker_metrics"]),
+            self._launch("sink", "sink", ports["sink_metrics"]),
+        ]
         if self._has_api:
-            self._start_command("api", "API", self._ports["api"], "/ready")
+            parts.append(self._launch("api", "API", ports["api"], "/ready"))
+        for part in parts:
+            part.wait_until_ready()
 
-    def _start_command(
+    def _launch(
         self,
         command: str,
         name: str,
-        health_port: int | None,
+        health_port: int | None = None,
         ready_path: str = "/health/ready",
-    ) -> None:
+    ) -> Command:
         part = Command(
             (command,),
             self._directory,
@@ -156,7 +164,9 @@ class _Up:
             health_port=health_port,
             ready_path=ready_path,
         )
-        self._supervisor.start(name, part, lambda: last_words(part.log_file))
+        self._supervisor.adopt(name, part, lambda: last_words(part.log_file))
+        part.launch()
+        return part
 
     def _first_report(self) -> None:
         """Shown once the past usage can be queried; a slow machine is told where to look."""
@@ -222,6 +232,15 @@ def _report_arguments(organization_id: str) -> tuple[str, ...]:
     return (
         "report", "spend", "--organization", organization_id, "--period", period, "--by", "group",
     )  # fmt: skip
+
+
+def _failure(arguments: tuple[str, ...], settings_file: Path) -> str:
+    """Runs a command; why it failed, empty where it did not."""
+    outcome = _command(arguments, settings_file, SETUP_TIMEOUT_S)
+    if outcome.returncode == 0:
+        return ""
+    complaint = outcome.stderr.strip().removeprefix("metering: ")
+    return f"`metering {' '.join(arguments)}` failed: {complaint}"
 
 
 def _command(

@@ -70,12 +70,20 @@ class Command:
         return self._child.output
 
     def start(self) -> None:
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
+        """Start it and return at once: several parts start side by side."""
         self._child = self._new_child()
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("METERING_")
         }
         environment = {**inherited, **self._environment, "PYTHONPATH": str(ROOT)}
         self._child.start([sys.executable, "-m", "cli", *self._arguments], environment)
+
+    def wait_until_ready(self) -> None:
+        """Raises `EngineError` when it ends before, or is not ready within `READY_S`."""
         if self._health_port is not None:
             port = self._health_port
             self._child.wait_until(lambda: is_healthy(port, self._ready_path), READY_S)

@@ -54,10 +54,13 @@ class Supervisor:
 
     def start(self, name: str, part: Part, last_words: Callable[[], str] = lambda: "") -> None:
         """Start a part and watch it from now on. Raises `EngineError` when it does not start."""
-        watched = Watched(name, part, last_words)
-        self._watched.append(watched)
+        self.adopt(name, part, last_words)
         part.start()
-        watched.started_s = self._clock()
+        self._watched[-1].started_s = self._clock()
+
+    def adopt(self, name: str, part: Part, last_words: Callable[[], str] = lambda: "") -> None:
+        """Watch and stop a part that the caller starts."""
+        self._watched.append(Watched(name, part, last_words, started_s=self._clock()))
 
     def watch(self, seconds: float | None = None) -> None:
         """Restart what ends, for so long (for ever without a limit)."""

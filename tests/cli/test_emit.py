@@ -136,14 +136,17 @@ async def test_a_pipe_is_not_held_back_until_it_closes(settings: Settings) -> No
 class Dying(io.RawIOBase):
     """Lines without end; the broker is killed while they are read."""
 
-    def __init__(self, broker: EmbeddedKafka) -> None:
+    def __init__(self, broker: EmbeddedKafka, outcome: Outcome) -> None:
         self.chunks = 0
         self._broker = broker
+        self._outcome = outcome
 
     def read1(self, _size: int) -> bytes:
         self.chunks += 1
         if self.chunks == 3:
-            time.sleep(1.0)  # what was read before is acknowledged by now
+            deadline = time.monotonic() + 30
+            while self._outcome.acknowledged < 20 and time.monotonic() < deadline:
+                time.sleep(0.05)
             self._broker.kill()
         time.sleep(0.01)
         return b'{"organizationid":"org_1"}\n' * 10
@@ -162,7 +165,7 @@ async def test_a_broker_that_dies_is_said_with_what_was_acknowledged(
         await create_topics(settings)
         outcome = Outcome()
         with pytest.raises(Failure, match="acknowledged nothing for 2 s"):
-            await emit(settings, Dying(broker), outcome)  # type: ignore[arg-type]
+            await emit(settings, Dying(broker, outcome), outcome)  # type: ignore[arg-type]
     finally:
         broker.stop()
     assert outcome.acknowledged == 20

@@ -89,9 +89,9 @@ def test_up_from_the_first_start_to_the_third(tmp_path: Path) -> None:
     assert past > 700
 
     # The next one continues; it is killed together with nothing of what it started left over.
-    up = RunningUp(data_dir, "--demo")
+    up = RunningUp(data_dir)
     try:
-        up.wait_for(r"Editors")
+        up.wait_for(r"up after \d+ s")
         assert events_of(data_dir, "demo/past") == past
         children = up.children()
         os.kill(up.process.pid, signal.SIGKILL)
