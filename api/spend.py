@@ -1,7 +1,9 @@
 """Spend and usage of a period, from ClickHouse, for the API's answers.
 
-Amounts are integers until the moment they are shown: micro-credits, and `money_pico` (10^-12 of
-the currency's unit), which sums without loss. Cents are shown as fractions, as Cursor does.
+Groups are read as stamped, and those that no longer live are Unassigned: what the view `spend` says
+too, without its join, and a deletion shows at once. Amounts are integers until the moment they are
+shown: micro-credits, and `money_pico` (10^-12 of the currency's unit), which sums without loss.
+Cents are shown as fractions, as Cursor does.
 """
 
 from collections import defaultdict
@@ -28,7 +30,9 @@ PERIOD: Final = (
     "organization_id = {organization:String} "
     "AND event_time >= {start:DateTime64(6, 'UTC')} AND event_time < {end:DateTime64(6, 'UTC')}"
 )
-AMOUNTS: Final = "toString(sum(toInt128(cost_micro))), toString(sum(money_pico))"
+AMOUNTS: Final = (
+    "toString(sum(toInt128(cost_micro))), toString(sum(toInt128(cost_micro) * credit_price_micro))"
+)
 ON_DEMAND: Final = "toString(sum(toInt128(overage_micro) * credit_price_micro))"
 
 
@@ -95,7 +99,8 @@ class Spend:
         """Spend by group as reports show it. What is not among the `live` groups is Unassigned:
         so a deletion shows here at once, before ClickHouse has been told."""
         rows = self.query(
-            f"SELECT group_id, {AMOUNTS} FROM spend WHERE {PERIOD} GROUP BY group_id",  # noqa: S608
+            f"SELECT stamped_group_id, {AMOUNTS} FROM usage_rated WHERE {PERIOD} "  # noqa: S608
+            "GROUP BY stamped_group_id",
             period(organization_id, cycle),
         )
         found: dict[str, Amount] = defaultdict(Amount)
@@ -108,8 +113,8 @@ class Spend:
     ) -> dict[str, GroupSpend]:
         """As `by_group`, with the days of the organisation's calendar."""
         rows = self.query(
-            f"SELECT group_id, toDate(event_time, {{zone:String}}) AS day, {AMOUNTS} "  # noqa: S608
-            f"FROM spend WHERE {PERIOD} GROUP BY group_id, day ORDER BY day",
+            f"SELECT stamped_group_id, toDate(event_time, {{zone:String}}) AS day, {AMOUNTS} "  # noqa: S608
+            f"FROM usage_rated WHERE {PERIOD} GROUP BY stamped_group_id, day ORDER BY day",
             {**period(organization_id, cycle), "zone": time_zone},
         )
         found: dict[str, GroupSpend] = defaultdict(GroupSpend)
@@ -123,8 +128,8 @@ class Spend:
         self, organization_id: str, cycle: Cycle, live: Collection[str]
     ) -> dict[str, dict[str, Amount]]:
         rows = self.query(
-            f"SELECT group_id, member_id, {AMOUNTS} FROM spend WHERE {PERIOD} "  # noqa: S608
-            "GROUP BY group_id, member_id",
+            f"SELECT stamped_group_id, member_id, {AMOUNTS} FROM usage_rated WHERE {PERIOD} "  # noqa: S608
+            "GROUP BY stamped_group_id, member_id",
             period(organization_id, cycle),
         )
         found: dict[str, dict[str, Amount]] = defaultdict(dict)
@@ -147,7 +152,8 @@ class Spend:
         condition = "NOT IN" if group_id == UNASSIGNED else "IN"
         rows = self.query(
             f"SELECT member_id, toDate(event_time, {{zone:String}}) AS day, {AMOUNTS} "  # noqa: S608
-            f"FROM spend WHERE {PERIOD} AND group_id {condition} {{groups:Array(String)}} "
+            f"FROM usage_rated WHERE {PERIOD} "
+            f"AND stamped_group_id {condition} {{groups:Array(String)}} "
             "GROUP BY member_id, day ORDER BY day",
             {**period(organization_id, cycle), "zone": time_zone, "groups": groups},
         )
@@ -159,11 +165,11 @@ class Spend:
     def by_member(self, organization_id: str, cycle: Cycle) -> dict[str, tuple[int, int]]:
         """Of each member: what no credits covered, and everything; both as `money_pico`."""
         rows = self.query(
-            f"SELECT member_id, {ON_DEMAND}, toString(sum(money_pico)) "  # noqa: S608
-            f"FROM spend WHERE {PERIOD} GROUP BY member_id",
+            f"SELECT member_id, {ON_DEMAND}, {AMOUNTS} "  # noqa: S608
+            f"FROM usage_rated WHERE {PERIOD} GROUP BY member_id",
             period(organization_id, cycle),
         )
-        return {row[0]: (int(row[1]), int(row[2])) for row in rows}
+        return {row[0]: (int(row[1]), int(row[3])) for row in rows}
 
 
 def _place(group_id: str, live: Collection[str]) -> str:

@@ -7,15 +7,19 @@ import pytest
 
 from api.outbox.names import write_round
 from api.rules.change import Control
+from api.rules.cycle import cycle_of
 from api.rules.erasure import erase_member
 from api.rules.groups import create_group, delete_group, rename_group
 from api.rules.members import NewMember, create_member
 from api.rules.websites import create_website
+from api.spend import Spend
 from api.storage.store import Store
 from tests.api.conftest import ADMIN, Clock, new_control
+from tests.api.rated import RatedRow, insert_rated
 from tests.conftest import MakeSettings
 from warehouse.connection import connect
 from warehouse.migrations import migrate as migrate_warehouse
+from warehouse.reports import spend_report
 
 
 @pytest.fixture
@@ -77,3 +81,38 @@ def test_what_clickhouse_did_not_take_waits(sqlite_store: Store, clock: Clock, c
     with pytest.raises(OSError, match="away"):
         write_round(sqlite_store, Away())
     assert write_round(sqlite_store, client) == 2
+
+
+def test_spend_agrees_with_the_report_to_the_micro_credit(
+    sqlite_store: Store, clock: Clock, make_settings: MakeSettings, client: Any
+) -> None:
+    control = new_control(sqlite_store, clock)
+    with control.change("org_a", ADMIN) as change:
+        for group_id in ("g1", "g2", "g3"):
+            create_group(change, group_id.upper(), group_id)
+    settings, month = make_settings(), datetime(2026, 11, 1, tzinfo=UTC)
+    groups = ("g1", "g2", "g3", "group_unassigned", "")
+    insert_rated(
+        settings,
+        [
+            RatedRow(f"e{number}", f"u{number % 7}", groups[number % 5], month, 333_333 * number)
+            for number in range(200)
+        ],
+    )
+    with control.change("org_a", ADMIN) as change:
+        delete_group(change, "g3")
+    write_round(sqlite_store, client)
+    report = spend_report(client, "org_a", "2026-11", "group")
+    spend = Spend(settings)
+    cycle = cycle_of(month.date(), 1, "UTC")
+    ours = spend.by_group("org_a", cycle, {"g1", "g2"})
+    by_member = spend.by_group_and_member("org_a", cycle, {"g1", "g2"})
+    by_day = spend.by_group_and_day("org_a", cycle, {"g1", "g2"}, "UTC")
+    spend.close()
+    assert {row.id: row.amounts.cost_micro for row in report.rows} == {
+        group: amount.micro for group, amount in ours.items()
+    }
+    for row in report.rows:
+        assert row.amounts.money_pico == {"USD": ours[row.id].pico}
+        assert sum(one.micro for one in by_member[row.id].values()) == ours[row.id].micro
+        assert by_day[row.id].total == ours[row.id]
