@@ -1,8 +1,9 @@
 """`metering api`: one API process, or its OpenAPI document."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cli.errors import Failure
+from cli.configuration import settings_file
+from cli.errors import WRONG_SETTINGS, Failure
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -22,10 +23,20 @@ def run_api(settings: "Settings", *, openapi: bool = False) -> None:
 
         typer.echo(json.dumps(document(settings), indent=2))
         return
+    from pydantic import ValidationError
+
     from api.errors import Refused
+    from api.options import ApiOptions
     from api.server import NotMigrated, run
 
+    read: dict[str, Any] = {"_env_file": settings_file()}
     try:
-        run(settings)
+        options = ApiOptions(**read)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = f"METERING_API_{wrong['loc'][0]}".upper()
+        raise Failure(f"wrong settings: {name}: {wrong['msg']}", WRONG_SETTINGS) from None
+    try:
+        run(settings, options)
     except (NotMigrated, Refused) as error:
         raise Failure(str(error)) from error

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.configuration import load_settings
 from cli.errors import Failure
 
 app = typer.Typer(help="Facts of the control plane.", no_args_is_help=True, rich_markup_mode=None)
@@ -27,9 +28,8 @@ def import_(
     from api.outbox.importer import Unrepairable, import_facts
     from api.outbox.lock import publisher_lock
     from cli.control import opened
-    from schemas.settings import Settings
 
-    settings = Settings()
+    settings = load_settings()
     with opened(settings) as control:
         lock = publisher_lock(control.store)
         if not lock.take():

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.configuration import load_settings
 from cli.errors import Failure
 
 app = typer.Typer(help="Billing groups.", no_args_is_help=True, rich_markup_mode=None)
@@ -26,9 +27,8 @@ def list_groups(organization: Organization) -> None:
     from api.spend import Spend
     from cli.control import opened
     from schemas.records import UNASSIGNED
-    from schemas.settings import Settings
 
-    settings = Settings()
+    settings = load_settings()
     with opened(settings) as control, control.store.read() as session:
         found = reading.organization(session, organization)
         rows = reading.groups(session, organization)
@@ -143,13 +143,12 @@ def import_(
     """Show what a file would do, row by row where it is refused; then apply it whole."""
     from api.rules import csv_files
     from cli.control import opened, operator
-    from schemas.settings import Settings
 
     try:
         raw = file.read_bytes()
     except OSError as error:
         raise Failure(f"{file} cannot be read: {error.strerror}.") from error
-    with opened(Settings()) as control:
+    with opened(load_settings()) as control:
         rows = csv_files.read_rows(raw)
         with control.store.read() as session:
             plan = csv_files.plan(
@@ -187,18 +186,16 @@ def export(organization: Organization) -> None:
     from api import reading
     from api.rules import csv_files
     from cli.control import opened
-    from schemas.settings import Settings
 
-    with opened(Settings()) as control, control.store.read() as session:
+    with opened(load_settings()) as control, control.store.read() as session:
         reading.organization(session, organization)
         sys.stdout.write(csv_files.export(session, organization))
 
 
 def _change(organization: str, do: Any) -> Any:
     from cli.control import opened, operator
-    from schemas.settings import Settings
 
-    with opened(Settings()) as control, control.change(organization, operator()) as change:
+    with opened(load_settings()) as control, control.change(organization, operator()) as change:
         return do(change)
 
 

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from cli.configuration import load_settings
+
 app = typer.Typer(help="API keys and SCIM tokens.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -21,13 +23,12 @@ def create(
     from api.rules.keys import Scope, create_key
     from cli.control import opened, operator
     from cli.errors import Failure
-    from schemas.settings import Settings
 
     try:
         chosen = Scope(scope)
     except ValueError:
         raise Failure(f"There is no scope {scope!r}.") from None
-    with opened(Settings()) as control, control.transaction(operator()) as transaction:
+    with opened(load_settings()) as control, control.transaction(operator()) as transaction:
         made = create_key(transaction, chosen, name, organization or None)
     typer.echo(made.secret)
 
@@ -43,9 +44,8 @@ def list_keys(
 
     from api.storage.ledgers import ApiKey
     from cli.control import opened
-    from schemas.settings import Settings
 
-    with opened(Settings()) as control, control.store.read() as session:
+    with opened(load_settings()) as control, control.store.read() as session:
         query = select(ApiKey).order_by(ApiKey.created_at)
         if organization:
             query = query.where(ApiKey.organization_id == organization)
@@ -64,8 +64,7 @@ def revoke(
     """End a key, at once and for ever."""
     from api.rules.keys import revoke_key
     from cli.control import opened, operator
-    from schemas.settings import Settings
 
-    with opened(Settings()) as control, control.transaction(operator()) as transaction:
+    with opened(load_settings()) as control, control.transaction(operator()) as transaction:
         revoke_key(transaction, key_id, organization or None)
     typer.echo(f"{key_id} is revoked.")
