@@ -11,7 +11,8 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -72,6 +73,8 @@ class Host(Protocol):
 
     async def begin_fetching(self, lane: "Lane") -> None: ...
 
+    async def input_ends(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]: ...
+
     def touch(self) -> None: ...
 
     def fatal(self, where: str, error: BaseException) -> None: ...
@@ -97,6 +100,8 @@ class Lane:
         self._wake = asyncio.Event()
         self._in_transaction = asyncio.Lock()
         self._next_tick_s = 0.0
+        self._tick_after: dict[str, int] | None = None
+        """Where the inputs ended when the clock struck; None while it is not due."""
         self._producer: AIOKafkaProducer | None = None
         self._store: LocalStore | None = None
         self._state: PartitionState | None = None
@@ -135,7 +140,7 @@ class Lane:
                     await self._wait()
                     continue
                 async with self._in_transaction:
-                    await work
+                    await work()
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, the process must end
@@ -196,21 +201,24 @@ class Lane:
             # Its open transaction, if any, is aborted by the next owner's fence.
             await _stop_quietly(self._producer)
 
-    def _next_work(self) -> Any:
+    def _next_work(self) -> Callable[[], Awaitable[None]] | None:
         for topic, waiting in self._inbox.items():
             if waiting and self._may_decide(waiting[0][0]):
-                return self._process(topic)
-        if self._config.on_tick is not None and time.monotonic() >= self._next_tick_s:
-            self._next_tick_s = time.monotonic() + self._config.tick_interval_s
-            return self._tick(self._config.on_tick)
-        return None
+                return partial(self._process, topic)
+        if self._config.on_tick is None:
+            return None
+        if self._tick_after is not None:
+            is_reached = all(self.positions[name] >= end for name, end in self._tick_after.items())
+            return partial(self._tick, self._config.on_tick) if is_reached else None
+        return self._prepare_tick if time.monotonic() >= self._next_tick_s else None
 
     def _may_decide(self, batch: Batch) -> bool:
         return all(self.positions[topic] >= end for topic, end in batch.required.items())
 
     async def _wait(self) -> None:
         self._wake.clear()
-        timeout = self._next_tick_s - time.monotonic() if self._config.on_tick else None
+        is_timed = self._config.on_tick is not None and self._tick_after is None
+        timeout = max(0.0, self._next_tick_s - time.monotonic()) if is_timed else None
         try:
             async with asyncio.timeout(timeout):
                 await self._wake.wait()
@@ -228,16 +236,25 @@ class Lane:
             )
         started = time.perf_counter()
         transaction = self._transaction()
-        if batch.records:
-            decide(batch.records, transaction)
-        decided = time.perf_counter()
         self.positions[topic] = batch.end
-        await self._commit(transaction)
         self._outstanding[topic] -= 1
+        if not batch.records:
+            return
+        decide(batch.records, transaction)
+        decided = time.perf_counter()
+        await self._commit(transaction)
         self._runtime.room.set()
         self._report(transaction, batch, decided - started, time.perf_counter() - decided)
 
+    async def _prepare_tick(self) -> None:
+        """The clock waits for all that was in the topics when it struck: what was used in time
+        must not lose its credits because the worker was behind."""
+        ends = await self._runtime.input_ends([self.partition])
+        self._tick_after = {topic: end for (topic, _), end in ends.items()}
+
     async def _tick(self, on_tick: Callable[[Transaction], None]) -> None:
+        self._tick_after = None
+        self._next_tick_s = time.monotonic() + self._config.tick_interval_s
         transaction = self._transaction()
         on_tick(transaction)
         if transaction.records or transaction.state.has_changes:

@@ -10,7 +10,7 @@ behind a backlog of usage came 1.6 to 2.4 s late (measured).
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -32,6 +32,7 @@ FETCH_WAIT_MS = 50
 POLL_S = 0.02
 """A lane that gets room while a poll waits is served at the next poll."""
 FACT_POLL_RECORDS = 2_000
+FACT_REQUEST_TIMEOUT_MS = 15_000
 
 
 class Runtime(Protocol):
@@ -60,6 +61,15 @@ class Runtime(Protocol):
     async def fact_ends(self, partitions: Iterable[int]) -> dict[int, dict[str, int]]: ...
 
     def fatal(self, where: str, error: BaseException) -> None: ...
+
+
+class Fetched(NamedTuple):
+    """What one poll had of one partition; both positions are the consumer's own."""
+
+    tp: TopicPartition
+    records: list[Any]
+    start: int
+    end: int
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -96,16 +106,13 @@ class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             **runtime.client_settings,
         )
 
-    async def fetch(
-        self, active: frozenset[TopicPartition], poll_s: float
-    ) -> list[tuple[TopicPartition, list[Any], int]]:
-        """Records of these partitions and the position after them."""
+    async def fetch(self, active: frozenset[TopicPartition], poll_s: float) -> list[Fetched]:
+        """What came of these partitions, without those where nothing moved."""
         return await self.call_thread(self._fetch, active, poll_s)  # type: ignore[no-any-return]
 
-    async def _fetch(
-        self, active: frozenset[TopicPartition], poll_s: float
-    ) -> list[tuple[TopicPartition, list[Any], int]]:
-        if not self.consumer.flow_active:
+    async def _fetch(self, active: frozenset[TopicPartition], poll_s: float) -> list[Fetched]:
+        assignment = self._ensure_consumer()._fetcher._subscriptions.subscription.assignment
+        if not self.consumer.flow_active or not active <= assignment.tps:
             return []
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
@@ -113,12 +120,18 @@ class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             unpacking = getattr(waiting, "_partition_records", None)
             if unpacking is not None:
                 unpacking._consumer_record = _as_it_is
+        states = {tp: assignment.state_value(tp) for tp in active}
+        starts = {tp: state.position for tp, state in states.items()}
         with fetcher._subscriptions.fetch_context():
             records = await fetcher.fetched_records(
                 active, timeout=poll_s, max_records=consumer._max_poll_records
             )
-        assignment = fetcher._subscriptions.subscription.assignment
-        return [(tp, batch, assignment.state_value(tp).position) for tp, batch in records.items()]
+        return [
+            Fetched(tp, records.get(tp, []), starts[tp], state.position)
+            for tp, state in states.items()
+            # Without records too: the position moves over markers of transactions.
+            if state.position != starts[tp]
+        ]
 
     async def seek_and_resume(self, tp: TopicPartition, offset: int) -> None:
         await self.call_thread(self._seek_and_resume, tp, offset)
@@ -187,22 +200,24 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
             fetched = await self._thread.fetch(frozenset(lanes), POLL_S)
             if not fetched or self.should_stop:
                 return
-            required = await self.runtime.fact_ends(tp.partition for tp, _, _ in fetched)
+            required = await self.runtime.fact_ends(
+                part.tp.partition for part in fetched if part.records
+            )
         except KafkaError as error:
             # Faust would take 20 s to stop, and abandon transactions on the way.
             self.runtime.fatal("fetching", error)
             raise
         main = self.runtime.config.input_order[-1]
-        for tp, records, end in fetched:
+        for tp, records, start, end in fetched:
             lane = lanes[tp]
             batch = Batch(
                 main,
                 tp.partition,
                 records,
-                lane.fetch_positions[main],
+                start,
                 end,
                 lane.number,
-                required[tp.partition],
+                required.get(tp.partition, {}),
             )
             lane.fetched(batch)
             yield tp, self.envelope(tp, batch)
@@ -261,6 +276,8 @@ class FactFetcher:
             "enable_auto_commit": False,
             "auto_offset_reset": "none",
             "fetch_max_wait_ms": FETCH_WAIT_MS,
+            # The default of 40 s is how long a dead broker would go unnoticed.
+            "request_timeout_ms": FACT_REQUEST_TIMEOUT_MS,
             "max_partition_fetch_bytes": 4 << 20,
             **runtime.client_settings,
         }

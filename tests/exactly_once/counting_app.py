@@ -71,6 +71,11 @@ def set_factor(records: Sequence[Any], transaction: Transaction) -> None:
         transaction.state.put(("factor", factor.key), factor.factor)
 
 
+def strike(transaction: Transaction) -> None:
+    """The clock: says so among the totals."""
+    transaction.emit("totals", b"clock", b'{"id":"clock"}')
+
+
 def slow_recovery(seconds: float) -> None:
     """Recovery takes this long: for rebalances in its middle."""
     quick = lanes.recover
@@ -106,6 +111,8 @@ def build() -> faust.App:
             codec=CODEC,
             topic_prefix=PREFIX,
             batch_max_records=int(ENV.get("COUNTING_BATCH", "500")),
+            on_tick=strike if "COUNTING_TICK_S" in ENV else None,
+            tick_interval_s=float(ENV.get("COUNTING_TICK_S", "1")),
         ),
         on_recovered=lambda partition, records, seconds: print(
             f"recovered {partition} {records} {seconds:.3f}", file=sys.stderr, flush=True

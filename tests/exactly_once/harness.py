@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -129,6 +130,19 @@ class Counting:
 
     async def totals(self, within_s: float) -> list[dict[str, Any]]:
         """All committed totals, once there is one for each number sent or the time is over."""
+        rows: list[dict[str, Any]] = []
+        async for record in self._committed(within_s, lambda: len(rows) < len(self.sent)):
+            rows.append(msgspec.json.decode(record.value))
+        return rows
+
+    async def ids_by_partition(self, within_s: float) -> dict[int, list[str]]:
+        """The ids of all totals that are committed within this time, the clock's among them."""
+        ids: dict[int, list[str]] = defaultdict(list)
+        async for record in self._committed(within_s, lambda: True):
+            ids[record.partition].append(msgspec.json.decode(record.value)["id"])
+        return ids
+
+    async def _committed(self, within_s: float, go_on: Callable[[], bool]) -> AsyncIterator[Any]:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.bootstrap,
             isolation_level="read_committed",
@@ -138,18 +152,18 @@ class Counting:
         tps = [TopicPartition(self.prefix + "totals", number) for number in range(PARTITIONS)]
         consumer.assign(tps)
         await consumer.seek_to_beginning(*tps)
-        rows: list[dict[str, Any]] = []
         deadline = time.monotonic() + within_s
-        while len(rows) < len(self.sent) and time.monotonic() < deadline:
+        while go_on() and time.monotonic() < deadline:
             for batch in (await consumer.getmany(timeout_ms=200, max_records=20_000)).values():
-                rows += [msgspec.json.decode(record.value) for record in batch]
+                for record in batch:
+                    yield record
             self.restart_ended()
         # What is committed twice would come a little later.
         await asyncio.sleep(0.5)
         for batch in (await consumer.getmany(timeout_ms=500, max_records=20_000)).values():
-            rows += [msgspec.json.decode(record.value) for record in batch]
+            for record in batch:
+                yield record
         await consumer.stop()
-        return rows
 
     def restart_ended(self) -> None:
         """What a supervisor does."""

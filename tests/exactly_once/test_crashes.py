@@ -119,3 +119,14 @@ async def test_a_killed_worker_works_again_within_seconds(counting: Counting) ->
     # The promise is 3 s on an idle machine; here it must only not wait for the session to end.
     assert time.monotonic() - started < 20
     assert all(records < 100 for _, records, _ in counting.recoveries("a")[PARTITIONS:])
+
+
+async def test_the_clock_waits_for_the_backlog(counting: Counting) -> None:
+    await counting.send_numbers(6_000, duplicates=0)
+    counting.start("a", COUNTING_TICK_S="0.3", COUNTING_BATCH="100")
+    by_partition = await counting.ids_by_partition(within_s=15)
+    assert sum(len(ids) - ids.count("clock") for ids in by_partition.values()) == 6_000
+    for ids in by_partition.values():
+        first_strike = ids.index("clock")
+        assert "clock" in ids
+        assert set(ids[first_strike:]) == {"clock"}
