@@ -296,9 +296,11 @@ def patch_group(
     request: Request,
 ) -> Response:
     with api.control.change(tenant(caller), caller.actor("scim")) as change:
-        group = service.patch_group(change, group_id, body, base_of(request))
+        service.patch_group(change, group_id, body, base_of(request))
     if not asked.attributes and not asked.excluded_attributes:
         return Response(status_code=204)
+    with api.store.read() as session:
+        group = service.get_group(session, tenant(caller), group_id, asked, base_of(request))
     return _resource(group, asked, ScimGroup, Context.RESOURCE_PATCH_RESPONSE)
 
 

@@ -319,16 +319,23 @@ def put_group(change: Change, group_id: str, document: dict[str, Any], base: str
     return _group(change.session, row, base, with_members=True)
 
 
-def patch_group(change: Change, group_id: str, document: dict[str, Any], base: str) -> Any:
+def patch_group(change: Change, group_id: str, document: dict[str, Any], base: str) -> None:
     row = _directory(change.session, change.organization_id, group_id)
+    changes = quirks.member_changes(document)
+    present = directory_members(change, group_id)
+    if changes is not None:
+        wanted = set(present)
+        for kind, ids in changes:
+            wanted = wanted | ids if kind == "add" else wanted - ids
+        _require_users(change, wanted - set(present))
+        set_directory_members(change, row, wanted)
+        return
     # Shown names and references belong to us; a patch that removes by value must not compare them.
-    members = [(member_id, "") for member_id in directory_members(change, group_id)]
-    group = group_of(row, members, base)
+    group = group_of(row, [(member_id, "") for member_id in present], base)
     for member in group.members or []:
         member.ref = member.type = None
     _patch(group, ScimGroup, document)
     _update_group(change, row, group)
-    return _group(change.session, row, base, with_members=True)
 
 
 def _update_group(change: Change, row: DirectoryGroup, group: Any) -> None:
@@ -348,6 +355,11 @@ def _update_group(change: Change, row: DirectoryGroup, group: Any) -> None:
 def _member_ids(change: Change, group: Any) -> set[str]:
     """The users in a SCIM group. Raises Refused (400) where one is not a user here."""
     asked = {str(member.value) for member in group.members or [] if member.value}
+    _require_users(change, asked)
+    return asked
+
+
+def _require_users(change: Change, asked: set[str]) -> None:
     if len(asked) > GROUP_MEMBERS_MAX:
         raise Refused(413, "too_large", f"At most {GROUP_MEMBERS_MAX} members a group.", "members")
     known: set[str] = set()
@@ -370,4 +382,3 @@ def _member_ids(change: Change, group: Any) -> set[str]:
             "Provision the user first; groups in groups are not supported.",
             details={"scimType": "invalidValue"},
         )
-    return known

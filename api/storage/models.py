@@ -57,6 +57,8 @@ class Member(Base):
         Index("uq_members_email", "organization_id", "email_folded", unique=True),
         Index("uq_members_user_name", "organization_id", "user_name_folded", unique=True),
         Index("ix_members_external_id", "organization_id", "external_id"),
+        # Counting who is there must not read the rows: SCIM documents make them wide.
+        Index("ix_members_present", "organization_id", "active", "removed_at"),
         CheckConstraint("kind IN ('person', 'service_account')", name="kind"),
         CheckConstraint("role IN ('owner', 'admin', 'member')", name="role"),
     )

@@ -91,15 +91,15 @@ class Allow:
 
 
 def identify(request: Request, api: Api) -> Caller:
-    """Whose key this is. Raises Refused (401), or 429 after too many wrong keys of an address."""
-    address = request.client.host if request.client else "unknown"
-    api.limits.check("failed_logins", address)
+    """Whose key this is. Raises Refused (401), or 429 after too many wrong keys of an address;
+    a right key is accepted even then, since others may share the address."""
     try:
         secret = _secret(request)
         with api.store.read() as session:
             key = authenticate(session, secret, api.control.clock())
     except Refused as refused:
         if refused.status == 401:
+            address = request.client.host if request.client else "unknown"
             api.limits.take("failed_logins", address)
         raise
     return Caller(key.id, Scope(key.scope), key.organization_id)

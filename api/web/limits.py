@@ -29,20 +29,13 @@ class RateLimits:
 
     def take(self, kind: str, who: str) -> None:
         """Counts one request. Raises Refused (429, with Retry-After) where there were too many."""
-        self._count(kind, who, 1.0)
-
-    def check(self, kind: str, who: str) -> None:
-        """As `take`, but counts nothing."""
-        self._count(kind, who, 0.0)
-
-    def _count(self, kind: str, who: str, cost: float) -> None:
         limit = self._per_minute[kind]
         now = self._monotonic()
         with self._lock:
             left, at = self._buckets.pop((kind, who), (float(limit), now))
             left = min(float(limit), left + (now - at) * limit / WINDOW_S)
             allowed = left >= 1.0
-            self._buckets[kind, who] = (left - cost if allowed else left, now)
+            self._buckets[kind, who] = (left - 1.0 if allowed else left, now)
             if len(self._buckets) > COUNTERS_MAX:
                 self._buckets.popitem(last=False)
         if not allowed:

@@ -137,6 +137,9 @@ def _members() -> None:
     op.create_index(
         "ix_members_external_id", "members", ["organization_id", "external_id"], unique=False
     )
+    op.create_index(
+        "ix_members_present", "members", ["organization_id", "active", "removed_at"], unique=False
+    )
     op.create_index("uq_members_email", "members", ["organization_id", "email_folded"], unique=True)
     op.create_index(
         "uq_members_user_name", "members", ["organization_id", "user_name_folded"], unique=True
