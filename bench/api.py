@@ -23,11 +23,13 @@ import httpx
 import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from sqlalchemy import select
 
 from api.rules.credits import NewPrice
 from api.rules.keys import Scope
 from api.rules.members import NewMember
 from api.seed import Seed, seed_organization
+from api.storage.ledgers import DimensionChange, OutboxFact
 from api.storage.migrate import migrate
 from api.storage.store import Store, database_url
 from bench.engines import PipelineProcess, environment
@@ -111,6 +113,7 @@ def running(
     try:
         place = Place(settings, values, f"http://127.0.0.1:{port}", secrets[Scope.ADMIN.value])
         child.wait_until(lambda: _answers(place.url), START_S)
+        child.wait_until(lambda: _is_told(settings), START_S)
         yield place
     finally:
         child.stop(10.0)
@@ -121,6 +124,18 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/ready", timeout=2).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def _is_told(settings: Settings) -> bool:
+    """Whether the seed has been published: what is measured is an idle control plane."""
+    store = Store(database_url(settings))
+    try:
+        with store.read() as session:
+            fact = select(OutboxFact.id).where(OutboxFact.published_at.is_(None)).limit(1)
+            name = select(DimensionChange.id).limit(1)
+            return session.scalar(fact) is None and session.scalar(name) is None
+    finally:
+        store.close()
 
 
 def long_ago() -> datetime:
