@@ -2,12 +2,16 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.configuration import load_settings
 from cli.errors import Failure
+
+if TYPE_CHECKING:
+    from api.storage.store import Store
+    from schemas.settings import Settings
 
 app = typer.Typer(help="Facts of the control plane.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -23,7 +27,7 @@ def import_(
 ) -> None:
     """Bring the database to the ends of its topics, so that publishing may go on.
 
-    Names are not in facts: what comes back has its id for a name. Stop the API before.
+    Names are not in facts: they come back from ClickHouse, if it answers. Stop the API before.
     """
     from api.outbox.importer import Unrepairable, import_facts
     from api.outbox.lock import publisher_lock
@@ -42,7 +46,24 @@ def import_(
             raise Failure(str(error)) from error
         finally:
             lock.release()
+        recalled = _recall(settings, control.store, done.organizations)
     typer.echo(
         f"{done.learnt} facts of {len(done.organizations)} organisations were learnt, "
-        f"{done.moved_behind} unpublished ones moved behind them, {done.ignored} ignored."
+        f"{done.moved_behind} unpublished ones moved behind them, {done.ignored} ignored. "
+        f"{recalled}"
     )
+
+
+def _recall(settings: "Settings", store: "Store", organization_ids: set[str]) -> str:
+    """Names come from ClickHouse, if it answers."""
+    from api.outbox.recall import recall_names
+    from warehouse.connection import WarehouseError, connect
+
+    try:
+        client = connect(settings)
+    except WarehouseError:
+        return "ClickHouse is away: what came back has its id for a name."
+    try:
+        return f"{recall_names(store, client, organization_ids)} names came back from ClickHouse."
+    finally:
+        client.close()

@@ -2,7 +2,7 @@
 
 Reads what lies beyond the known positions, writes the facts that are missing into the database,
 and lifts the halt. Names are not in facts: groups and members that come back this way have their
-ids for names, until somebody renames them or the directory sends them again.
+ids for names, until `recall` has asked ClickHouse, which is told nothing by an import.
 What the database has given out but not published moves behind what it has learnt: nobody has seen
 those versions yet. Only for a database behind its topics; a lost cluster is another matter.
 """
@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from api.outbox import compare
 from api.outbox.replay import apply_fact
 from api.rules.change import Clock
-from api.storage.ledgers import DimensionChange, OutboxFact, PublishingHalt
+from api.storage.ledgers import OutboxFact, PublishingHalt
 from api.storage.models import Organization
 from api.storage.store import Store
 from schemas import codec, topics
@@ -156,9 +156,7 @@ def _learn(
     value: bytes,
     now: datetime,
 ) -> Organization:
-    made, named = apply_fact(session, organization, record)
-    if named is not None:
-        session.add(DimensionChange(organization_id=made.id, kind=named[0], entity_id=named[1]))
+    made = apply_fact(session, organization, record)
     made.updated_at = max(made.updated_at, record.recorded_at)
     setattr(made, VERSION_COLUMNS[topic], record.version)
     session.add(

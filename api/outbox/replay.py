@@ -18,40 +18,36 @@ from api.storage.models import (
 from schemas import records
 from schemas.records import UNASSIGNED, CreditRecord, MembershipRecord
 
-Named = tuple[str, str] | None
-"""The kind and id of something whose names ClickHouse may have to be told again."""
-
 
 def apply_fact(
     session: Session, organization: Organization | None, record: MembershipRecord | CreditRecord
-) -> tuple[Organization, Named]:
-    """The organisation (made, if this fact makes it), and what the fact names."""
+) -> Organization:
+    """Writes what the fact says; returns its organisation (made, if this fact makes it)."""
     fact: Any = record.fact
     if organization is None:
         organization = _make(session, record)
     if isinstance(fact, records.OrganizationCreated | records.Settings):
         for name in fact.__struct_fields__:
             setattr(organization, name, getattr(fact, name))
-        return organization, ("organization", organization.id)
-    named = None
+        return organization
     match fact:
         case records.MemberAssigned() | records.MemberRemoved():
-            named = _place(session, record, fact)
+            _place(session, record, fact)
         case records.GroupCreated():
-            named = _group(session, record, fact.group_id)
+            _group(session, record, fact.group_id)
         case records.GroupDeleted():
-            named = _delete_group(session, record, fact.group_id)
+            _delete_group(session, record, fact.group_id)
         case records.WebsiteAssigned():
-            named = _website(session, record, fact)
+            _website(session, record, fact)
         case records.PriceSet():
             _price(session, record, fact)
         case records.Granted() | records.Revoked():
             _grant(session, record, fact)
         case _:
             # Aliases are hashes here, renamed groups nameless, adjustments not kept in a table.
-            named = None
+            pass
     session.flush()
-    return organization, named
+    return organization
 
 
 def _make(session: Session, record: MembershipRecord | CreditRecord) -> Organization:
@@ -84,7 +80,7 @@ def _member(session: Session, record: Any, member_id: str) -> Member:
     return member
 
 
-def _place(session: Session, record: Any, fact: Any) -> Named:
+def _place(session: Session, record: Any, fact: Any) -> None:
     member = _member(session, record, fact.member_id)
     is_removed = isinstance(fact, records.MemberRemoved)
     member.active = not is_removed
@@ -102,7 +98,6 @@ def _place(session: Session, record: Any, fact: Any) -> Named:
                 how=fact.how,
             )
         )
-    return ("member", fact.member_id)
 
 
 def _leave(session: Session, record: Any, member_id: str) -> None:
@@ -123,7 +118,7 @@ def _leave(session: Session, record: Any, member_id: str) -> None:
     session.flush()
 
 
-def _group(session: Session, record: Any, group_id: str) -> Named:
+def _group(session: Session, record: Any, group_id: str) -> None:
     if session.get(BillingGroup, (record.organization_id, group_id)) is None:
         session.add(
             BillingGroup(
@@ -137,10 +132,9 @@ def _group(session: Session, record: Any, group_id: str) -> Named:
             )
         )
         session.flush()
-    return ("group", group_id)
 
 
-def _delete_group(session: Session, record: Any, group_id: str) -> Named:
+def _delete_group(session: Session, record: Any, group_id: str) -> None:
     _group(session, record, group_id)
     group = session.get_one(BillingGroup, (record.organization_id, group_id))
     inside = (
@@ -155,10 +149,9 @@ def _delete_group(session: Session, record: Any, group_id: str) -> Named:
     )
     group.directory_group_id = group.synced_at = group.name_conflict = None
     group.deleted_at = group.updated_at = record.effective_at
-    return ("group", group_id)
 
 
-def _website(session: Session, record: Any, fact: Any) -> Named:
+def _website(session: Session, record: Any, fact: Any) -> None:
     group_id = None if fact.group_id == UNASSIGNED else fact.group_id
     website = session.get(Website, (record.organization_id, fact.website_id))
     if group_id is not None:
@@ -176,7 +169,6 @@ def _website(session: Session, record: Any, fact: Any) -> Named:
         )
     else:
         website.group_id = group_id
-    return ("website", fact.website_id)
 
 
 def _price(session: Session, record: Any, fact: Any) -> None:

@@ -4,13 +4,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from api.outbox.names import write_round
+from api.outbox.recall import recall_names
 from api.rules.change import Control
 from api.rules.cycle import cycle_of
 from api.rules.erasure import erase_member
 from api.rules.groups import create_group, delete_group, rename_group
-from api.rules.members import NewMember, create_member
+from api.rules.members import NewMember, create_member, find_by_address
+from api.rules.memberships import live_group
 from api.rules.websites import create_website
 from api.spend import Spend
 from api.storage.store import Store
@@ -116,3 +119,30 @@ def test_spend_agrees_with_the_report_to_the_micro_credit(
         assert row.amounts.money_pico == {"USD": ours[row.id].pico}
         assert sum(one.micro for one in by_member[row.id].values()) == ours[row.id].micro
         assert by_day[row.id].total == ours[row.id]
+
+
+def test_names_that_the_database_forgot_come_back(
+    sqlite_store: Store, clock: Clock, client: Any
+) -> None:
+    control = new_control(sqlite_store, clock)
+    with control.change("org_a", ADMIN) as change:
+        create_group(change, "Sales", "g1")
+        create_member(change, NewMember("ann@example.com", "Ann", member_id="u1"))
+        create_website(change, "Shop", "g1", "web_1")
+    write_round(sqlite_store, client)
+    with sqlite_store.write() as session:
+        # As an import leaves it.
+        for statement in (
+            "UPDATE billing_groups SET name = id, name_folded = id",
+            "UPDATE members SET name = id, email = NULL, email_folded = NULL",
+            "UPDATE websites SET name = id",
+            "DELETE FROM member_aliases",
+        ):
+            session.execute(text(statement))
+    assert recall_names(sqlite_store, client, {"org_a"}) == 3
+    assert recall_names(sqlite_store, client, {"org_a"}) == 0
+    with control.change("org_a", ADMIN) as change:
+        found = find_by_address(change, "ANN@example.com")
+        assert found is not None
+        assert (found.id, found.name, found.email) == ("u1", "Ann", "ann@example.com")
+        assert live_group(change, "g1").name == "Sales"
