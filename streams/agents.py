@@ -17,7 +17,6 @@ from schemas import headers, topics
 from schemas.codec import alias_hash, decode_state, decode_state_key, encode
 from schemas.codec import reusing_encoder as row_encoder
 from schemas.reasons import Reason
-from schemas.records import RatedEvent
 from schemas.settings import Settings
 from streams.dead_letters import dead_letter
 from streams.decisions.dedupe import Verdict, judge
@@ -74,14 +73,6 @@ class Charged:
         self.events = self.unknown_members = 0
         self.website_micro = self.group_micro = self.overage_micro = 0
 
-    def add(self, rated: RatedEvent) -> None:
-        self.events += 1
-        self.website_micro += rated.website_debit_micro
-        self.group_micro += rated.group_debit_micro
-        self.overage_micro += rated.overage_micro
-        if rated.resolved_by == "unknown":
-            self.unknown_members += 1
-
     def publish(self, transaction: Transaction) -> None:
         transaction.count("rated", self.events)
         transaction.count("unknown_members", self.unknown_members)
@@ -106,9 +97,10 @@ class UsageStep:
     def __call__(self, records: Sequence[Any], transaction: Transaction) -> None:
         context = self._context(transaction)
         charged = Charged()
+        append = transaction.appender(topics.USAGE_RATED)
         for start in range(0, len(records), SLICE_RECORDS):
             part = records[start : start + SLICE_RECORDS]
-            self._decide_slice(part, transaction, context, charged)
+            self._decide_slice(part, transaction, context, charged, append)
         charged.publish(transaction)
 
     def _decide_slice(
@@ -117,19 +109,36 @@ class UsageStep:
         transaction: Transaction,
         context: UsageContext,
         charged: Charged,
+        append: Callable[[bytes | None, bytes], None],
     ) -> None:
+        """The hot loop: a call here costs as much as what it would tidy away."""
         parsed = self._parse(records, transaction)
         previous = transaction.seen_before([event.identity for _, event in parsed])
-        seen = transaction.seen
+        seen, state, encode_row = transaction.seen, transaction.state, self._encode
         for (record, event), seen_content in zip(parsed, previous, strict=True):
+            identity = event.identity
             try:
-                if seen_content or event.identity in seen:
+                if seen_content or identity in seen:
                     self._judge(record, event, seen_content, transaction)
-                else:
-                    self._charge(record, event, transaction, context, charged)
+                    continue
+                rated = decide_usage(event, record.offset, state, context)
+                if isinstance(rated, Rejected):
+                    self._refuse(transaction, record, rated.reason, rated.detail)
+                    continue
+                value = encode_row(rated)
+                apply_rated(rated, state)
             except Exception as error:  # noqa: BLE001 - one event's bug must not stop the others
                 detail = self._errors.note(transaction.now, error)
                 self._refuse(transaction, record, Reason.INTERNAL_ERROR, detail)
+                continue
+            append(record.key or event.organization_id.encode(), value)
+            seen[identity] = event.content
+            charged.events += 1
+            charged.website_micro += rated.website_debit_micro
+            charged.group_micro += rated.group_debit_micro
+            charged.overage_micro += rated.overage_micro
+            if rated.resolved_by == "unknown":
+                charged.unknown_members += 1
 
     def _parse(
         self, records: Sequence[Any], transaction: Transaction
@@ -168,25 +177,6 @@ class UsageStep:
             "with other content; it is charged as it was first."
         )
         self._refuse(transaction, record, Reason.CONFLICT, detail)
-
-    def _charge(
-        self,
-        record: Any,
-        event: UsageEvent,
-        transaction: Transaction,
-        context: UsageContext,
-        charged: Charged,
-    ) -> None:
-        rated = decide_usage(event, record.offset, transaction.state, context)
-        if isinstance(rated, Rejected):
-            self._refuse(transaction, record, rated.reason, rated.detail)
-            return
-        value = self._encode(rated)
-        apply_rated(rated, transaction.state)
-        key = record.key or event.organization_id.encode()
-        transaction.emit(topics.USAGE_RATED, key, value)
-        transaction.seen[event.identity] = event.content
-        charged.add(rated)
 
     def _is_here(self, record: Any, event: UsageEvent, transaction: Transaction) -> bool:
         """Whether the event is in its organisation's partition; sends it on if it is not."""

@@ -32,9 +32,11 @@ log = structlog.get_logger()
 Decide = Callable[[Sequence[Any], Transaction], None]
 
 PROGRESS_KEY: Final = b'["progress"]'
-QUEUE_BATCHES: Final = 3
-"""Usage batches fetched and not yet committed, a lane."""
+QUEUE_BATCHES: Final = 2
+"""Batches of the main input that wait to be decided, a lane; one more is being committed. Not one:
+the second shows that the first was lost on the way."""
 QUEUE_FACT_BATCHES: Final = 8
+"""The same for each of the other inputs."""
 _numbers = itertools.count(1)
 END_GRACE_S: Final = 5.0
 """How long a revoked lane may take to finish the transaction it is in."""
@@ -96,7 +98,7 @@ class Lane:
         self._inbox: dict[str, deque[tuple[Batch, Decide]]] = {
             topic: deque() for topic in self._config.input_order
         }
-        self._outstanding = dict.fromkeys(self._config.input_order, 0)
+        self._waiting = dict.fromkeys(self._config.input_order, 0)
         self._wake = asyncio.Event()
         self._in_transaction = asyncio.Lock()
         self._next_tick_s = 0.0
@@ -109,14 +111,23 @@ class Lane:
 
     # ---- what the transport asks
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is in a transaction."""
+        return self._in_transaction.locked()
+
+    def waiting(self, topic: str) -> int:
+        """Batches of this input that were fetched and are not decided yet."""
+        return self._waiting[topic]
+
     def has_room(self, topic: str) -> bool:
         limit = QUEUE_BATCHES if topic == self._config.input_order[-1] else QUEUE_FACT_BATCHES
-        return self.running and self._outstanding[topic] < limit
+        return self.running and self._waiting[topic] < limit
 
     def fetched(self, batch: Batch) -> None:
         """Books a batch that is on its way through Faust."""
         self.fetch_positions[batch.topic] = batch.end
-        self._outstanding[batch.topic] += 1
+        self._waiting[batch.topic] += 1
 
     @property
     def oldest_queued_ms(self) -> int:
@@ -237,7 +248,8 @@ class Lane:
         started = time.perf_counter()
         transaction = self._transaction()
         self.positions[topic] = batch.end
-        self._outstanding[topic] -= 1
+        self._waiting[topic] -= 1
+        self._runtime.room.set()
         if not batch.records:
             return
         decide(batch.records, transaction)

@@ -23,6 +23,8 @@ from streams.exactly_once.transport import BatchConsumer, BatchTransport, FactFe
 log = structlog.get_logger()
 
 EXIT_FAILED = 70
+WAITING_BATCHES = 2
+"""Batches of the main input fetched and not decided yet, over all lanes."""
 
 
 class ExactlyOnce:
@@ -118,12 +120,17 @@ class ExactlyOnce:
         )
 
     def lanes_with_room(self) -> dict[TopicPartition, Lane]:
+        """For which lanes the main input is to be fetched now: those that could decide at once
+        come first, and no more is unpacked ahead than keeps them busy, so that memory holds few
+        records."""
         main = self.config.input_order[-1]
-        return {
-            TopicPartition(self.config.topic(main), lane.partition): lane
-            for lane in self.lanes.values()
-            if lane.has_room(main)
-        }
+        waiting = sum(lane.waiting(main) for lane in self.lanes.values())
+        if waiting >= WAITING_BATCHES:
+            return {}
+        lanes = [lane for lane in self.lanes.values() if lane.has_room(main)]
+        idle = [lane for lane in lanes if not lane.is_busy]
+        chosen = idle or ([] if waiting else lanes)
+        return {TopicPartition(self.config.topic(main), lane.partition): lane for lane in chosen}
 
     async def wait_for_room(self, longest_s: float) -> None:
         self.room.clear()

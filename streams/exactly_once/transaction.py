@@ -3,7 +3,7 @@
 A decision fills it synchronously; the lane sends it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -40,6 +40,10 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]
         return True
 
 
+def _no_room(_key: bytes | None, _value: bytes) -> bool:
+    return False
+
+
 class Transaction:
     """Outputs of one decision function. `partition` is written everywhere unless said otherwise,
     since all topics are partitioned alike."""
@@ -70,6 +74,19 @@ class Transaction:
     def records(self) -> int:
         """How many records it will write so far."""
         return sum(batch.record_count() for _, _, batch in self.batches)
+
+    def appender(self, topic: str) -> Callable[[bytes | None, bytes], None]:
+        """A quicker `emit` for the many records of one topic, without headers."""
+        at = (topic, self.partition)
+        add: Callable[[bytes | None, bytes], bool] = _no_room
+
+        def append(key: bytes | None, value: bytes) -> None:
+            nonlocal add
+            if not add(key, value):
+                self.emit(topic, key, value)
+                add = self._open[at].add
+
+        return append
 
     def emit(
         self,

@@ -29,7 +29,7 @@ from streams.exactly_once.config import RuntimeConfig
 from streams.exactly_once.lanes import Lane
 
 FETCH_WAIT_MS = 50
-POLL_S = 0.02
+POLL_S = 0.01
 """A lane that gets room while a poll waits is served at the next poll."""
 FACT_POLL_RECORDS = 2_000
 FACT_REQUEST_TIMEOUT_MS = 15_000
