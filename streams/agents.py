@@ -31,9 +31,6 @@ from streams.exactly_once import Batch, ExactlyOnce, Transaction
 
 log = structlog.get_logger()
 
-SLICE_RECORDS: Final = 500
-"""Parsed and decided at a time: what was just parsed is then still in the processor's cache."""
-
 INTERNAL_ERRORS_LIMIT: Final = 100
 INTERNAL_ERRORS_WINDOW: Final = timedelta(minutes=1)
 PARTITION_CACHE_ENTRIES: Final = 50_000
@@ -95,23 +92,10 @@ class UsageStep:
         self._errors = InternalErrors()
 
     def __call__(self, records: Sequence[Any], transaction: Transaction) -> None:
+        """The hot loop: a call here costs as much as what it would tidy away."""
         context = self._context(transaction)
         charged = Charged()
         append = transaction.appender(topics.USAGE_RATED)
-        for start in range(0, len(records), SLICE_RECORDS):
-            part = records[start : start + SLICE_RECORDS]
-            self._decide_slice(part, transaction, context, charged, append)
-        charged.publish(transaction)
-
-    def _decide_slice(
-        self,
-        records: Sequence[Any],
-        transaction: Transaction,
-        context: UsageContext,
-        charged: Charged,
-        append: Callable[[bytes | None, bytes], None],
-    ) -> None:
-        """The hot loop: a call here costs as much as what it would tidy away."""
         parsed = self._parse(records, transaction)
         previous = transaction.seen_before([event.identity for _, event in parsed])
         seen, state, encode_row = transaction.seen, transaction.state, self._encode
@@ -139,6 +123,7 @@ class UsageStep:
             charged.overage_micro += rated.overage_micro
             if rated.resolved_by == "unknown":
                 charged.unknown_members += 1
+        charged.publish(transaction)
 
     def _parse(
         self, records: Sequence[Any], transaction: Transaction

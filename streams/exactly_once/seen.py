@@ -14,7 +14,7 @@ kill matches no id. A machine that lost power may have lost pages: the store is 
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -194,8 +194,9 @@ class SeenIds:
 
 def pack(rows: dict[bytes, int]) -> bytes:
     """Identities and contents as `metering-seen` carries them: 24 bytes each."""
-    parts: list[Any] = []
-    for identity, content in rows.items():
-        parts.append(identity)
-        parts.append(content.to_bytes(8, "little"))
-    return b"".join(parts)
+    if not rows:
+        return b""
+    table = np.empty((len(rows), 3), np.uint64)
+    table[:, :2] = np.frombuffer(b"".join(rows), np.uint64).reshape(-1, 2)
+    table[:, 2] = np.fromiter(rows.values(), np.uint64, len(rows))
+    return table.tobytes()

@@ -84,7 +84,8 @@ class Transaction:
             nonlocal add
             if not add(key, value):
                 self.emit(topic, key, value)
-                add = self._open[at].add
+                batch = self._open.get(at)
+                add = _no_room if batch is None else batch.add
 
         return append
 

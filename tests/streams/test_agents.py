@@ -1,7 +1,7 @@
 """The steps on a real local store: what a batch fills into a transaction."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,11 +55,7 @@ class Recorded(Transaction):
         headers: Any = (),
         partition: int | None = None,
     ) -> None:
-        super().emit(topic, key, value, headers, partition)
         self.emitted.append((topic, key, value, dict(headers), partition))
-
-    def appender(self, topic: str) -> Callable[[bytes | None, bytes], None]:
-        return lambda key, value: self.emit(topic, key, value)
 
     def of(self, topic: str) -> list[Any]:
         return [row for row in self.emitted if row[0] == topic]
