@@ -11,6 +11,15 @@ from cli.errors import Failure
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
+DECISIONS_COVERAGE: Final = (
+    "--quiet",
+    "--cov=streams.decisions",
+    "--cov-branch",
+    "--cov-fail-under=100",
+    "--cov-report=term-missing:skip-covered",
+    "tests/decisions",
+)
+
 
 def check(pytest_arguments: list[str]) -> None:
     """Run all checks and raise `Failure` naming the first that fails.
@@ -36,6 +45,7 @@ def _static_steps() -> list[tuple[str, list[str]]]:
         ("lint", [python, "-m", "ruff", "check", "--quiet", "."]),
         ("types", [python, "-m", "mypy"]),
         ("import directions", [str(Path(python).with_name("lint-imports"))]),
+        ("every branch of the decisions", [python, "-m", "pytest", *DECISIONS_COVERAGE]),
     ]
 
 

@@ -28,7 +28,9 @@ def test_everything_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     checking.check([])
     text = [" ".join(command) for command in commands]
     for word, command in zip(
-        ("ruff format", "ruff check", "mypy", "lint-imports", "pytest"), text, strict=True
+        ("ruff format", "ruff check", "mypy", "lint-imports", "decisions", "pytest"),
+        text,
+        strict=True,
     ):
         assert word in command
 
