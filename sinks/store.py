@@ -87,7 +87,15 @@ class Store:
                 )
                 await self._outage.wait()
             else:
-                return rejects
+                return [reject for reject in rejects if await self._is_still_refused(table, reject)]
+
+    async def _is_still_refused(self, table: str, reject: _Reject) -> bool:
+        """Asked once more: the table may have been mended while its rows were being sifted."""
+        try:
+            await self._insert(table, [reject.sent])
+        except RefusedError:
+            return True
+        return False
 
     async def _put_or_bisect(
         self, table: str, records: list[Any], rows: list[bytes], rejects: list[_Reject]
