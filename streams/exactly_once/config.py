@@ -59,8 +59,6 @@ class Committed:
     topic: str
     """The input topic; empty for the clock's."""
     inputs: int
-    outputs: int
     decide_s: float
     commit_s: float
-    oldest_input_ms: int
     counts: Mapping[str, int]

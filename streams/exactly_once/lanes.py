@@ -77,8 +77,6 @@ class Host(Protocol):
 
     async def input_ends(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]: ...
 
-    def touch(self) -> None: ...
-
     def fatal(self, where: str, error: BaseException) -> None: ...
 
 
@@ -90,7 +88,6 @@ class Lane:
         self.number = next(_numbers)
         """Of this process: tells one assignment of the partition from the next."""
         self.running = False
-        self.recovered_records = 0
         self.positions: dict[str, int] = {}
         self.fetch_positions: dict[str, int] = {}
         self._runtime = runtime
@@ -178,13 +175,12 @@ class Lane:
             window_ms=config.seen_window_ms,
             max_age_s=config.store_max_age_s,
         )
-        self.recovered_records = await recover(
+        recovered_records = await recover(
             self._store,
             self.partition,
             topic_names={name: config.topic(name) for name in config.changelogs},
             seen_topic=config.seen_topic,
             client_settings=self._runtime.client_settings,
-            on_progress=lambda _: self._runtime.touch(),
         )
         self._state = PartitionState(self._store, config.codec)
         raw = self._store.get(PROGRESS_KEY)
@@ -194,7 +190,7 @@ class Lane:
         await self._runtime.begin_fetching(self)
         self.running = True
         seconds = time.monotonic() - started
-        self._runtime.on_recovered(self.partition, self.recovered_records, seconds)
+        self._runtime.on_recovered(self.partition, recovered_records, seconds)
 
     async def end(self) -> None:
         """Finishes the transaction it is in, drops what is queued, closes everything."""
@@ -333,10 +329,8 @@ class Lane:
                 partition=self.partition,
                 topic=batch.topic if batch else "",
                 inputs=len(records),
-                outputs=transaction.records,
                 decide_s=decide_s,
                 commit_s=commit_s,
-                oldest_input_ms=records[0].timestamp if records else 0,
                 counts=transaction.metrics,
             )
         )

@@ -1,6 +1,6 @@
 """Reading the changelogs of one partition to their end, into its local store."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -24,7 +24,6 @@ async def recover(
     topic_names: Mapping[str, str],
     seen_topic: str,
     client_settings: Mapping[str, Any],
-    on_progress: Callable[[int], None],
 ) -> int:
     """Brings the store up to the changelogs' ends and returns how many records that took.
 
@@ -50,7 +49,7 @@ async def recover(
         positions = _resume_from(store, partition, at, starts, ends)
         for tp, position in positions.items():
             consumer.seek(tp, position)
-        return await _read(consumer, store, at, positions, ends, seen_topic, on_progress)
+        return await _read(consumer, store, at, positions, ends, seen_topic)
     finally:
         await consumer.stop()
 
@@ -84,7 +83,6 @@ async def _read(
     positions: dict[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
     seen_topic: str,
-    on_progress: Callable[[int], None],
 ) -> int:
     records = 0
     while any(positions[tp] < ends[tp] for tp in at):
@@ -101,7 +99,6 @@ async def _read(
             positions[tp] = await consumer.position(tp)
         # Records and positions in one write: a kill in the middle resumes here.
         store.write(items, {name: positions[tp] for tp, name in at.items()})
-        on_progress(records)
     if not store.positions:
         store.write([], {name: positions[tp] for tp, name in at.items()})
     return records

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -52,7 +51,6 @@ class ExactlyOnce:
         self.on_recovered = on_recovered
         self.room = asyncio.Event()
         self.lanes: dict[int, Lane] = {}
-        self.last_sign_of_life_s = time.monotonic()
         self._on_lanes = on_lanes
         self._app = app
         self._consumer: BatchConsumer | None = None
@@ -205,10 +203,6 @@ class ExactlyOnce:
         ends = await self._facts.ends(wanted)
         return {wanted[tp]: end for tp, end in ends.items()}
 
-    def touch(self) -> None:
-        """A sign of life of something that takes long."""
-        self.last_sign_of_life_s = time.monotonic()
-
     def local_partitions(self) -> list[int]:
         """Partitions that this worker's disk has a store of."""
         if not self.config.directory.is_dir():
@@ -218,12 +212,7 @@ class ExactlyOnce:
     def fatal(self, where: str, error: BaseException) -> None:
         """Ends the process at once: the supervisor starts it again from what was committed."""
         log.critical("worker ends", where=where, error=f"{type(error).__name__}: {error}")
-        if log_level_is_debug():
-            log.debug("traceback", exc_info=error)
+        log.debug("traceback", exc_info=error)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(EXIT_FAILED)
-
-
-def log_level_is_debug() -> bool:
-    return bool(os.environ.get("METERING_LOG_LEVEL") == "debug")
