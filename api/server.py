@@ -1,5 +1,6 @@
 """One API process: `run` serves until a signal ends it."""
 
+import structlog
 import uvicorn
 
 from api.app import create_app
@@ -7,6 +8,8 @@ from api.options import ApiOptions
 from api.storage.migrate import is_current
 from api.storage.store import Store, database_url
 from schemas.settings import Settings
+
+log = structlog.get_logger()
 
 SHUTDOWN_S = 5
 
@@ -28,12 +31,15 @@ def run(settings: Settings, options: ApiOptions | None = None) -> None:
     finally:
         store.close()
     chosen = options or ApiOptions()
+    log.info("api starts", host=chosen.host, port=chosen.port)
     uvicorn.run(
         create_app(settings, chosen),
         host=chosen.host,
         port=chosen.port,
         loop="uvloop",
-        log_level=settings.log_level,
+        # Its lines are to look as all others do; its coming and going is ours to tell.
+        log_config=None,
+        log_level="debug" if settings.log_level == "debug" else "warning",
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
         server_header=False,

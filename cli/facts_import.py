@@ -1,8 +1,9 @@
 """`metering facts import`: after an older SQL backup was restored (see `api.outbox.importer`)."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -10,8 +11,12 @@ from cli.configuration import load_settings
 from cli.errors import Failure
 
 if TYPE_CHECKING:
+    from api.outbox.lock import PublisherLock
     from api.storage.store import Store
     from schemas.settings import Settings
+
+LOCK_WAIT_S: Final = 5.0
+LOCK_LOOK_S: Final = 0.05
 
 app = typer.Typer(help="Facts of the control plane.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -27,7 +32,8 @@ def import_(
 ) -> None:
     """Bring the database to the ends of its topics, so that publishing may go on.
 
-    Names are not in facts: they come back from ClickHouse, if it answers. Stop the API before.
+    Names are not in facts: they come back from ClickHouse, if it answers. An API process may run
+    if it has stopped publishing; it goes on by itself afterwards.
     """
     from api.outbox.importer import Unrepairable, import_facts
     from api.outbox.lock import publisher_lock
@@ -35,12 +41,12 @@ def import_(
 
     settings = load_settings()
     with opened(settings) as control:
+        if not yes:
+            typer.confirm("Write what the topics have and the database has not?", abort=True)
         lock = publisher_lock(control.store)
-        if not lock.take():
+        if not _taken(lock):
             raise Failure("An API process publishes just now: stop it first.")
         try:
-            if not yes:
-                typer.confirm("Write what the topics have and the database has not?", abort=True)
             done = asyncio.run(import_facts(settings, control.store, lambda: datetime.now(UTC)))
         except Unrepairable as error:
             raise Failure(str(error)) from error
@@ -52,6 +58,16 @@ def import_(
         f"{done.moved_behind} unpublished ones moved behind them, {done.ignored} ignored. "
         f"{recalled}"
     )
+
+
+def _taken(lock: "PublisherLock") -> bool:
+    """A process that has stopped publishing still looks at the topics now and then."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while not lock.take():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOCK_LOOK_S)
+    return True
 
 
 def _recall(settings: "Settings", store: "Store", organization_ids: set[str]) -> str:

@@ -14,7 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from api.outbox import metrics, names
 from api.outbox.compare import Halt
 from api.outbox.facts import TRANSIENT, FactPublisher
-from api.outbox.lock import publisher_lock
+from api.outbox.lock import PublisherLock, publisher_lock
 from api.rules.change import Clock
 from api.storage.store import Store
 from schemas.settings import Settings
@@ -62,16 +62,19 @@ class Outbox:
     async def _run(self) -> None:
         lock = publisher_lock(self.store)
         try:
-            while not await asyncio.to_thread(lock.take):
-                # Somebody else compares and publishes; a halt of theirs is in the database.
-                self.first_look.set()
-                await asyncio.sleep(LOCK_RETRY_S)
+            await self._take(lock)
             await asyncio.gather(
-                self._repeat("kafka", self._publish_facts),
+                self._repeat("kafka", lambda: self._publish_facts(lock)),
                 self._repeat("clickhouse", self._write_names),
             )
         finally:
             lock.release()
+
+    async def _take(self, lock: PublisherLock) -> None:
+        while not await asyncio.to_thread(lock.take):
+            # Somebody else compares and publishes; a halt of theirs is in the database.
+            self.first_look.set()
+            await asyncio.sleep(LOCK_RETRY_S)
 
     async def _repeat(self, target: str, work: Callable[[], Awaitable[None]]) -> None:
         """Runs `work`, which returns only by an error, again and again, ever more slowly."""
@@ -90,9 +93,10 @@ class Outbox:
             await asyncio.sleep(pause)
             pause = min(2 * pause, BACKOFF_MOST_S)
 
-    async def _publish_facts(self) -> None:
+    async def _publish_facts(self, lock: PublisherLock) -> None:
         publisher = FactPublisher(self.settings, self.store, self.clock)
         try:
+            await self._take(lock)
             await publisher.open()
             metrics.HALTED.set(0)
             self.first_look.set()
@@ -103,6 +107,8 @@ class Outbox:
             if halt.topic:
                 await asyncio.to_thread(publisher.halt, halt)
             self.first_look.set()
+            # While nothing is published, `metering facts import` may have the lock.
+            await asyncio.to_thread(lock.release)
             await asyncio.sleep(HALT_LOOK_S)
         finally:
             await publisher.close()
