@@ -1,11 +1,19 @@
-"""A ready organisation through the rules, for demos and benchmarks: one transaction, or nothing."""
+"""A ready organisation through the rules, for demos and benchmarks.
 
-from collections.abc import Mapping, Sequence
+Each function here is one transaction, or nothing, and safe to repeat.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from api.ids import secret_hash
 from api.options import alias_secret
-from api.rules.change import Actor, Control
+from api.rules.change import Actor, Clock, Control
 from api.rules.credits import NewGrant, NewPrice, grant, set_price
 from api.rules.groups import create_group
 from api.rules.keys import Scope, create_key
@@ -13,7 +21,8 @@ from api.rules.members import NewMember, create_member
 from api.rules.memberships import place
 from api.rules.organizations import OrganizationSettings, create_organization
 from api.rules.websites import create_website
-from api.storage.models import Organization
+from api.storage.ledgers import ApiKey, Grant, OutboxFact
+from api.storage.models import BillingGroup, Organization, Website
 from api.storage.store import Store, database_url
 from schemas.records import UNASSIGNED
 from schemas.settings import Settings
@@ -47,15 +56,11 @@ def seed_organization(settings: Settings, wanted: Seed, at: datetime) -> dict[st
 
     The database must be migrated; an API process publishes the facts. Raises Refused.
     """
-    store = Store(database_url(settings))
-    try:
-        control = Control(store, lambda: at, alias_secret(settings))
-        with store.read() as session:
+    with _opened(settings, lambda: at) as control:
+        with control.store.read() as session:
             if session.get(Organization, wanted.organization_id) is not None:
                 return None
         return _seed(control, wanted)
-    finally:
-        store.close()
 
 
 def _seed(control: Control, wanted: Seed) -> dict[str, str]:
@@ -79,4 +84,91 @@ def _seed(control: Control, wanted: Seed) -> dict[str, str]:
         for scope in wanted.keys:
             bound = None if scope is Scope.OPERATOR else wanted.organization_id
             secrets[scope.value] = create_key(transaction, scope, "seed", bound).secret
+        transaction.finish()
+        # How long a fact waits for Kafka counts from now, whenever it is effective.
+        transaction.session.execute(
+            update(OutboxFact)
+            .where(OutboxFact.organization_id == wanted.organization_id)
+            .values(created_at=datetime.now(UTC))
+        )
     return secrets
+
+
+def add_grants(
+    settings: Settings, organization_id: str, wanted: Iterable[NewGrant], clock: Clock
+) -> int:
+    """Grants what the organisation has not been granted yet, by id; how many those were.
+
+    Passes over pools that somebody has deleted. Raises Refused.
+    """
+    with _opened(settings, clock) as control:
+        with control.store.read() as session:
+            missing = [
+                new
+                for new in wanted
+                if session.get(Grant, (organization_id, new.grant_id)) is None
+                and _is_there(session, organization_id, new)
+            ]
+        if missing:
+            with control.change(organization_id, SEEDER) as change:
+                for new in missing:
+                    grant(change, new)
+    return len(missing)
+
+
+def _is_there(session: Session, organization_id: str, new: NewGrant) -> bool:
+    if new.pool_kind == "website":
+        return session.get(Website, (organization_id, new.pool_id)) is not None
+    group = session.get(BillingGroup, (organization_id, new.pool_id))
+    return group is not None and group.deleted_at is None
+
+
+def ensure_key(
+    settings: Settings,
+    scope: Scope,
+    organization_id: str | None,
+    kept: str,
+    keep: Callable[[str], None],
+) -> None:
+    """Makes a key unless the secret `kept` is that of a live one of this scope and organisation.
+
+    `keep` is called with a new secret before the key is committed: whenever this is interrupted,
+    there is no key whose secret nobody has. Raises Refused.
+    """
+    with _opened(settings, lambda: datetime.now(UTC)) as control:
+        with control.store.read() as session:
+            key = session.scalar(select(ApiKey).where(ApiKey.secret_hash == secret_hash(kept)))
+        if (
+            key is not None
+            and key.revoked_at is None
+            and (key.scope, key.organization_id) == (scope.value, organization_id)
+        ):
+            return
+        with control.transaction(SEEDER) as transaction:
+            keep(create_key(transaction, scope, "metering up", organization_id).secret)
+
+
+def waiting_facts(settings: Settings, organization_ids: Iterable[str]) -> int:
+    """How many facts of the organisations are committed, but not known to be in Kafka.
+
+    Raises Refused where the database does not answer.
+    """
+    query = (
+        select(func.count())
+        .select_from(OutboxFact)
+        .where(
+            OutboxFact.organization_id.in_(list(organization_ids)),
+            OutboxFact.published_at.is_(None),
+        )
+    )
+    with _opened(settings, lambda: datetime.now(UTC)) as control, control.store.read() as session:
+        return session.scalar(query) or 0
+
+
+@contextmanager
+def _opened(settings: Settings, clock: Clock) -> Iterator[Control]:
+    store = Store(database_url(settings))
+    try:
+        yield Control(store, clock, alias_secret(settings))
+    finally:
+        store.close()

@@ -39,14 +39,6 @@ PASS_ON: Final = {
 }
 """For commands whose own module reads the arguments, `--help` included."""
 
-CONTROL_PLANE: Final = (
-    ("api", "cli.control_plane", "Run the control plane's API until SIGTERM."),
-    ("groups", "cli.groups", "Billing groups, by hand and by file."),
-    ("keys", "cli.keys", "API keys and SCIM tokens."),
-    ("facts", "cli.facts_import", "Facts of the control plane, after a restored backup."),
-)
-"""Name, module and description of the commands that need the control plane."""
-
 OWN_ERRORS: Final = ("WarehouseError", "TopicsError", "EngineError", "SinkError", "StoreError")
 """Errors of ours whose text is meant for people; by name, since importing them takes time."""
 
@@ -93,7 +85,7 @@ def up(
     kafka_port: Annotated[int | None, typer.Option(help="Default: a free one, kept.")] = None,
     clickhouse_port: Annotated[int | None, typer.Option(help="Default: a free one, kept.")] = None,
 ) -> None:
-    """Run everything here: Kafka, ClickHouse, worker, sink. Ctrl-C stops it."""
+    """Run everything here: Kafka, ClickHouse, worker, sink, API. Ctrl-C stops it."""
     from cli.up import run
 
     run(data_dir, demo=demo, kafka_port=kafka_port, clickhouse_port=clickhouse_port)
@@ -140,6 +132,7 @@ def topics_create() -> None:
 @app.command()
 def migrate() -> None:
     """Create or update tables and views, in ClickHouse and SQL. Safe to repeat."""
+    from cli.control_plane import migrate_database
     from warehouse.migrations import migrate as migrate_warehouse
 
     settings = _settings()
@@ -148,10 +141,7 @@ def migrate() -> None:
         typer.echo(f"applied  {name}")
     typer.echo(f"{len(report.applied)} applied, {len(report.already_there)} were there")
     typer.echo(report.access)
-    if has_control_plane():
-        from cli.control_plane import migrate_database
-
-        typer.echo(migrate_database(settings))
+    typer.echo(migrate_database(settings))
 
 
 @app.command()
@@ -220,7 +210,7 @@ def generate(
 
 @app.command()
 def doctor() -> None:
-    """Check settings, connections, topics, tables, versions and disk; say what to mend."""
+    """Check settings, servers, topics, tables, processes, versions, disk; say what to mend."""
     from cli.doctor import examine, render
 
     findings = _run(examine(_settings()))
@@ -268,6 +258,10 @@ def _delegate(
             sys.exit(found.main(context.args))
 
 
+_delegate("api", "cli.control_plane", "Run the control plane's API until SIGTERM.", adopting=True)
+_delegate("groups", "cli.groups", "Billing groups, by hand and by file.", adopting=True)
+_delegate("keys", "cli.keys", "API keys and SCIM tokens.", adopting=True)
+_delegate("facts", "cli.facts_import", "Facts, after a restored backup.", adopting=True)
 _delegate("report", "cli.report", "Spend for a period, as table, CSV or JSON.")
 _delegate("explain", "cli.explain", "Why an event cost what it cost.")
 _delegate("dead-letters", "cli.dead_letters", "List, show and replay what was refused.")
@@ -276,21 +270,12 @@ _delegate("bench", "bench.__main__", "Measure, with a correctness check of every
 _delegate("demo-traffic", "cli.up.traffic", "The demo's usage, for `up --demo`.", hidden=True)
 
 
-def has_control_plane() -> bool:
-    """Whether this release has the API: its files are there or not, all of them."""
-    return (Path(__file__).with_name("api.py")).exists()
+@app.command("erase-member")
+def erase_member(organization: str, member: str) -> None:
+    """Forget a person's name and addresses; their usage keeps the id."""
+    from cli.members import erase_member as erase
 
-
-if has_control_plane():
-    for _name, _module_name, _about in CONTROL_PLANE:
-        _delegate(_name, _module_name, _about, adopting=True)
-
-    @app.command("erase-member")
-    def erase_member(organization: str, member: str) -> None:
-        """Forget a person's name and addresses; their usage keeps the id."""
-        from cli.members import erase_member as erase
-
-        typer.echo(erase(_settings(), organization, member))
+    typer.echo(erase(_settings(), organization, member))
 
 
 def package_version() -> str:

@@ -47,6 +47,16 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         raise Failure(f"wrong settings: {_complaints(error)}", WRONG_SETTINGS) from None
 
 
+def settings_from(variables: Mapping[str, str]) -> Settings:
+    """The settings that a process with these variables has; they were found valid before."""
+    options: dict[str, Any] = {
+        field: variables[variable_of(field)]
+        for field in Settings.model_fields
+        if variable_of(field) in variables
+    }
+    return Settings(**options)
+
+
 def settings_file(environment: Mapping[str, str] = os.environ) -> Path | None:
     """The file that fills in what the environment leaves open, if any."""
     named = environment.get(FILE_VARIABLE)

@@ -14,9 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from cli.configuration import FILE_VARIABLE, PREFIX, UP_FILE, explicit_variables, load_settings
+from cli.configuration import (
+    FILE_VARIABLE,
+    PREFIX,
+    UP_FILE,
+    explicit_variables,
+    load_settings,
+    settings_from,
+)
 from cli.errors import Failure
-from cli.up.data_dir import DataDirectory
+from cli.up.data_dir import ADMIN_KEY, OPERATOR_KEY, DataDirectory
+from cli.up.demo_state import DEMO_ORGANIZATION
+from cli.up.directions import directions
 from cli.up.parts import ROOT, Command, last_words
 from cli.up.supervisor import StopRequested, Supervisor, stopping_on_signals
 from deploy.embedded.child import EngineError
@@ -80,20 +89,22 @@ class _Up:
         self._ports = ports
         self._supervisor = supervisor
         self._demo = demo
-        self._has_api = (ROOT / "cli" / "api.py").exists()
         self._kafka = EmbeddedKafka(directory.path, port=ports["kafka"])
         self._clickhouse = EmbeddedClickHouse(directory.path, port=ports["clickhouse"])
+        self._api_url = f"http://127.0.0.1:{ports['api']}"
         self._environment = self._make_environment()
         self._database = self._environment.get("METERING_CLICKHOUSE_DATABASE", "metering")
 
     def run(self) -> None:
         started_s = time.monotonic()
         self._engines()
-        settings_file = self._directory.write_settings(self._environment)
-        self._set_up(settings_file)
+        self._set_up(self._write_settings())
         self._processes()
+        obstacle = self._control_plane()
         _say(f"up after {time.monotonic() - started_s:.0f} s\n{self._where()}")
-        if self._demo:
+        if obstacle:
+            _say(obstacle)
+        elif self._demo:
             self._launch("demo-traffic", "demo usage")
             self._first_report()
         self._supervisor.watch()
@@ -117,6 +128,23 @@ class _Up:
             "METERING_ALIAS_SECRET": self._directory.alias_secret(),
         }
 
+    def _write_settings(self) -> Path:
+        """For other commands and for people, who are also told the API's address and keys."""
+        for_people = {"METERING_API_URL": self._api_url}
+        for name in (OPERATOR_KEY, ADMIN_KEY):
+            if secret := self._directory.secret(name):
+                for_people[name] = secret
+        return self._directory.write_settings(self._environment | for_people)
+
+    def _control_plane(self) -> str:
+        """Keys and the demo's organisations; why not, where the control plane changes nothing."""
+        from cli.up.control import prepare
+
+        settings = settings_from(self._environment)
+        obstacle = prepare(settings, self._directory, with_demo=self._demo)
+        self._write_settings()
+        return obstacle
+
     def _engines(self) -> None:
         _say(f"starting Kafka and ClickHouse in {self._directory.path}")
         kafka, clickhouse = self._kafka, self._clickhouse
@@ -139,14 +167,13 @@ class _Up:
                     raise Failure(failed)
 
     def _processes(self) -> None:
-        _say("starting worker and sink" + (" and API" if self._has_api else ""))
+        _say("starting worker, sink and API")
         ports = self._ports
         parts = [
             self._launch("worker", "worker", ports["worker_metrics"]),
             self._launch("sink", "sink", ports["sink_metrics"]),
+            self._launch("api", "API", ports["api"], "/ready"),
         ]
-        if self._has_api:
-            parts.append(self._launch("api", "API", ports["api"], "/ready"))
         for part in parts:
             part.wait_until_ready()
 
@@ -170,22 +197,21 @@ class _Up:
 
     def _first_report(self) -> None:
         """Shown once the past usage can be queried; a slow machine is told where to look."""
-        from cli.up.demo import COMPANIES, PAST_SOURCE
+        from cli.up.demo import PAST_SOURCE
         from cli.up.first_report import wait_for_usage
 
         _say("demo: a week of usage of two organisations, then a live trickle")
-        organization_id = COMPANIES[0].organization_id
         reader = self._clickhouse.reader
         is_there = wait_for_usage(
             self._clickhouse.url,
             reader.name,
             reader.password,
-            organization_id,
+            DEMO_ORGANIZATION,
             PAST_SOURCE,
             self._supervisor.watch,
             database=self._database,
         )
-        arguments = _report_arguments(organization_id)
+        arguments = _report_arguments(DEMO_ORGANIZATION)
         if not is_there:
             _say(f"there is no usage yet; ask again with ./metering {' '.join(arguments)}")
             return
@@ -195,36 +221,25 @@ class _Up:
     def _where(self) -> str:
         ports, path = self._ports, self._directory.path
         local = "http://127.0.0.1"
-        is_default = path == Path(".metering").resolve()
+        admin_key = self._directory.secret(ADMIN_KEY) if self._demo else ""
         rows = [
             ("data, logs", f"{path} ({path / 'logs'})"),
             ("Kafka", f"{self._kafka.bootstrap}  pid {self._kafka.pid}"),
             ("ClickHouse", f"{self._clickhouse.url}  pid {self._clickhouse.pid}"),
             ("worker", f"{local}:{ports['worker_metrics']}/metrics, /health/ready, /health/live"),
             ("sink", f"{local}:{ports['sink_metrics']}/metrics, /health/ready, /health/live"),
+            ("API", f"{self._api_url}/docs, /metrics, /health, /ready"),
         ]
-        if self._has_api:
-            rows.append(("API", f"{local}:{ports['api']}/docs, /metrics, /ready"))
+        if admin_key:
+            rows.append(("admin key", f"{admin_key} of {DEMO_ORGANIZATION}"))
         lines = [f"  {name:<11} {where}" for name, where in rows]
-        lines += ["", "  In another terminal (./metering finds this by itself):"]
-        if not is_default:
-            lines.append(f"    export METERING_DATA_DIR={path}")
-        lines += ["    ./metering doctor", f"    ./metering {' '.join(self._example())}"]
-        lines += [
-            "  and as the read-only finance user, with any ClickHouse client:",
-            f"    . {path / 'up.env'}",
-            '    curl -sS -u "$METERING_CLICKHOUSE_FINANCE_USER"'
-            ':"$METERING_CLICKHOUSE_FINANCE_PASSWORD" \\',
-            f'      "$METERING_CLICKHOUSE_URL/?database={self._database}" \\',
-            '      --data "SELECT * FROM spend LIMIT 3"',
-            "",
-            "  Ctrl-C stops everything; the next `metering up` continues with the data.",
-        ]
+        lines += directions(
+            path,
+            self._database,
+            DEMO_ORGANIZATION if admin_key else "",
+            f"./metering {' '.join(_report_arguments(DEMO_ORGANIZATION))}",
+        )
         return "\n".join(lines)
-
-    def _example(self) -> tuple[str, ...]:
-        """A command that shows something here."""
-        return _report_arguments("org_acme") if self._demo else ("emit", "events.jsonl")
 
 
 def _report_arguments(organization_id: str) -> tuple[str, ...]:

@@ -18,6 +18,10 @@ from deploy.embedded.ports import free_port, is_free
 
 PORTS: Final = ("kafka", "clickhouse", "worker_metrics", "sink_metrics", "api")
 ALIAS_SECRET_BYTES: Final = 32
+SECRETS_FILE: Final = "secrets.json"
+OPERATOR_KEY: Final = "METERING_API_OPERATOR_KEY"
+ADMIN_KEY: Final = "METERING_API_ADMIN_KEY"
+"""API keys under the names by which `up.env` offers them to people; no process reads them."""
 
 
 class DataDirectory:
@@ -82,11 +86,20 @@ class DataDirectory:
 
     def alias_secret(self) -> str:
         """Made once: aliases that were hashed with it must resolve for ever."""
-        kept = self._read("secrets.json")
-        if "alias_secret" not in kept:
-            kept["alias_secret"] = secrets.token_urlsafe(ALIAS_SECRET_BYTES)
-            self._write("secrets.json", json.dumps(kept, indent=2) + "\n")
-        return str(kept["alias_secret"])
+        kept = self.secret("alias_secret")
+        if not kept:
+            kept = secrets.token_urlsafe(ALIAS_SECRET_BYTES)
+            self.keep_secret("alias_secret", kept)
+        return kept
+
+    def secret(self, name: str) -> str:
+        """A kept secret; empty where there is none of this name."""
+        return str(self._read(SECRETS_FILE).get(name, ""))
+
+    def keep_secret(self, name: str, value: str) -> None:
+        """It is on disk when this returns."""
+        kept = self._read(SECRETS_FILE) | {name: value}
+        self._write(SECRETS_FILE, json.dumps(kept, indent=2) + "\n")
 
     def write_settings(self, environment: Mapping[str, str]) -> Path:
         """For other commands (`cli.configuration`), and for `.` in a shell.

@@ -1,8 +1,7 @@
-"""The demo's two organisations: names, facts and past usage, the same at every start.
+"""The demo's two organisations: what is seeded of them, and their usage, the same at every start.
 
 Pure: the time of the first start is an argument, and kept by the caller, so that a later start
-publishes the same versions with the same content, which the worker ignores. Only monthly grants of
-new months are added behind them.
+finds what is there already by its id. Only monthly grants of new months are added.
 """
 
 from collections.abc import Iterator
@@ -11,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
 
-from schemas import records
-from schemas.codec import alias_hash
-from schemas.records import MICRO, UNASSIGNED
-from warehouse import dimensions
+from api.rules.credits import NewGrant, NewPrice
+from api.rules.members import NewMember
+from api.seed import Seed
+from cli.up.demo_state import DEMO_ORGANIZATION
+from schemas.records import MICRO, UNASSIGNED, PoolKind
 
 PAST_DAYS: Final = 7
 """Usage of the days before the first start, so that the first report has something to say."""
@@ -62,7 +62,7 @@ class Company:
 
 COMPANIES: Final = (
     Company(
-        "org_acme",
+        DEMO_ORGANIZATION,
         "Acme Publishing",
         {
             "group_editors": ("Editors", 4_000, 1_000),
@@ -101,65 +101,49 @@ COMPANIES: Final = (
 )
 
 
-def names(company: Company, at: datetime) -> list[dimensions.Dimension]:
-    """What reports show instead of ids."""
-    organization = company.organization_id
-    return [
-        dimensions.OrganizationName(organization, 1, company.name, at),
-        *(
-            dimensions.BillingGroupName(organization, group, 1, name, False, at)
-            for group, (name, _, _) in company.groups.items()
-        ),
-        *(
-            dimensions.MemberName(
-                organization,
-                person.member_id,
-                1,
-                person.name,
-                address_of(company, person),
-                person.member_id == "user_bot",
-                False,
-                at,
-            )
+def seed(company: Company, started_at: datetime, now: datetime) -> Seed:
+    """Everything the organisation has at the first start, made through the control plane's rules.
+
+    It is to be sown as of `since(started_at)`. Its keys are made apart.
+    """
+    return Seed(
+        company.organization_id,
+        company.name,
+        groups={group: name for group, (name, _, _) in company.groups.items()},
+        members=[_member(company, person) for person in company.people],
+        places={
+            person.member_id: person.group_id
             for person in company.people
-        ),
-        *(
-            dimensions.WebsiteName(organization, site.website_id, 1, site.name, False, at)
-            for site in company.sites
-        ),
-    ]
+            if person.group_id != UNASSIGNED
+        },
+        websites={site.website_id: (site.name, site.group_id) for site in company.sites},
+        prices=[NewPrice(meter, price) for meter, price in PRICES.items()],
+        grants=list(grants(company, started_at, now)),
+        keys=(),
+    )
 
 
-def memberships(
-    company: Company, started_at: datetime, alias_secret: bytes
-) -> Iterator[records.MembershipRecord]:
-    since = started_at - KNOWN_SINCE
-    for version, fact in enumerate(_membership_facts(company, alias_secret), 1):
-        yield records.MembershipRecord(company.organization_id, version, started_at, since, fact)
+def since(started_at: datetime) -> datetime:
+    """From when on the organisations are there: before their first usage and grant."""
+    return started_at - KNOWN_SINCE
 
 
-def credits(
-    company: Company, started_at: datetime, now: datetime
-) -> Iterator[records.CreditRecord]:
-    """One-time grants, then the monthly ones of every month from the first usage to the next."""
+def grants(company: Company, started_at: datetime, now: datetime) -> Iterator[NewGrant]:
+    """One-time grants, then the monthly ones of every month from the first usage to the next.
+
+    A grant has the same id at every call.
+    """
     past = started_at - timedelta(days=PAST_DAYS)
-    version = 0
     for pool_kind, pool_id, _, one_time in _pools(company):
         if one_time:
-            version += 1
-            grant = _grant(f"start_{pool_id}", pool_kind, pool_id, one_time)
-            yield records.CreditRecord(company.organization_id, version, started_at, past, grant)
+            yield _grant(f"start_{pool_id}", pool_kind, pool_id, one_time, past)
     month = _month_start(past)
     while month <= now + timedelta(days=31):
         following = _month_start(month + timedelta(days=32))
         for pool_kind, pool_id, monthly, _ in _pools(company):
             if monthly:
-                version += 1
                 grant_id = f"monthly_{month:%Y_%m}_{pool_id}"
-                grant = _grant(grant_id, pool_kind, pool_id, monthly, following)
-                yield records.CreditRecord(
-                    company.organization_id, version, started_at, month, grant
-                )
+                yield _grant(grant_id, pool_kind, pool_id, monthly, month, following)
         month = following
 
 
@@ -205,20 +189,16 @@ def address_of(company: Company, person: Person) -> str:
     return f"{local}@{company.organization_id.removeprefix('org_')}.example"
 
 
-def _membership_facts(company: Company, secret: bytes) -> Iterator[records.MembershipFact]:
-    yield records.OrganizationCreated()
-    for meter, price in PRICES.items():
-        yield records.PriceSet(meter, price, "default")
-    for group in company.groups:
-        yield records.GroupCreated(group)
-    for site in company.sites:
-        yield records.WebsiteAssigned(site.website_id, site.group_id)
-    for person in company.people:
-        yield records.MemberAssigned(person.member_id, person.group_id, "manual")
-        yield records.MemberAlias(person.member_id, alias_hash(secret, address_of(company, person)))
+def _member(company: Company, person: Person) -> NewMember:
+    return NewMember(
+        address_of(company, person),
+        person.name,
+        kind="service_account" if person.member_id == "user_bot" else "person",
+        member_id=person.member_id,
+    )
 
 
-def _pools(company: Company) -> Iterator[tuple[records.PoolKind, str, int, int]]:
+def _pools(company: Company) -> Iterator[tuple[PoolKind, str, int, int]]:
     """Kind, id, monthly and one-time credits."""
     for site in company.sites:
         yield "website", site.website_id, site.monthly_credits, site.one_time_credits
@@ -228,19 +208,21 @@ def _pools(company: Company) -> Iterator[tuple[records.PoolKind, str, int, int]]
 
 def _grant(
     grant_id: str,
-    pool_kind: records.PoolKind,
+    pool_kind: PoolKind,
     pool_id: str,
     amount_credits: int,
+    effective_at: datetime,
     expires_at: datetime | None = None,
-) -> records.Granted:
-    return records.Granted(
-        grant_id=grant_id,
-        pool_kind=pool_kind,
-        pool_id=pool_id,
+) -> NewGrant:
+    return NewGrant(
+        pool_kind,
+        pool_id,
         kind="one_time" if expires_at is None else "monthly",
         amount_micro=amount_credits * MICRO,
         source="admin:demo",
+        effective_at=effective_at,
         expires_at=expires_at,
+        grant_id=grant_id,
     )
 
 

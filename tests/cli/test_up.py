@@ -1,5 +1,6 @@
-"""`up --demo` as a whole: a report, a killed part, Ctrl-C, the data again, and `kill -9`."""
+"""`up --demo` as a whole: report, keys, a killed part, Ctrl-C, the data again, and `kill -9`."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,18 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from cli.__main__ import has_control_plane
 from tests.cli.conftest import bare_environment
 from tests.cli.running_up import RunningUp, all_gone
 
 FIRST_REPORT_S = 60.0
+PAST_EVENTS = 792
+"""What has a price of the demo's past usage, both organisations together."""
+NOT_IN_THE_DATABASE = (
+    '{"organization_id":"org_acme","version":1,"recorded_at":"2026-01-01T00:00:00Z",'
+    '"effective_at":"2026-01-01T00:00:00Z","fact":{"type":"organization_created"}}\n'
+)
 
 
-def metering(data_dir: Path, *arguments: str) -> str:
+def metering(data_dir: Path, *arguments: str, stdin: str = "") -> str:
     """What a command in another terminal prints."""
     outcome = subprocess.run(
         [sys.executable, "-m", "cli", *arguments],
         env={**bare_environment(), "METERING_DATA_DIR": str(data_dir)},
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=120,
@@ -48,8 +55,35 @@ def events_of(data_dir: Path, source: str) -> int:
         client.close()
 
 
-def first_run(data_dir: Path) -> int:
-    """Everything that one `up` is to do; the number of past events that it charged."""
+def paste(said: str) -> list[str]:
+    """What the lines print that `up` offers for HTTP and SQL, those of the API as JSON."""
+    lines = said.partition("by HTTP")[2].partition("Ctrl-C")[0].partition("\n")[2]
+    outcome = subprocess.run(
+        ["/bin/bash", "-ec", lines], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout.splitlines()
+
+
+def names_of_groups(answer: str) -> list[str]:
+    return [group["name"] for group in json.loads(answer)["groups"]]
+
+
+def cut_short(data_dir: Path) -> None:
+    """A first start that is killed while it sends the past usage."""
+    up = RunningUp(data_dir, "--demo")
+    try:
+        up.wait_for(r"demo: a week of usage")
+        children = up.children()
+        os.kill(up.process.pid, signal.SIGKILL)
+        up.process.wait()
+        assert all_gone(children)
+    finally:
+        up.end()
+
+
+def first_run(data_dir: Path) -> None:
+    """Everything that one `up` is to do."""
     up = RunningUp(data_dir, "--demo")
     try:
         up.wait_for(r"up after \d+ s")
@@ -59,6 +93,13 @@ def first_run(data_dir: Path) -> int:
         assert second.process.wait(30) == 1
         assert f"already (pid {up.process.pid})" in second.said
         assert "all is well" in metering(data_dir, "doctor")
+        groups, made, table, *by_finance = paste(up.said)
+        assert names_of_groups(groups) == ["Editors", "Marketing", "Research"]
+        assert json.loads(made)["group"]["name"] == "Design"
+        spent = {group["name"]: group["spend_micro"] for group in json.loads(table)["items"]}
+        assert set(spent) == {"Design", "Editors", "Marketing", "Research"}
+        assert spent["Editors"] > 0
+        assert "Editors" in "".join(by_finance)
         assert "no_price" in metering(data_dir, "dead-letters", "list")
 
         worker = up.child("cli worker")
@@ -71,28 +112,33 @@ def first_run(data_dir: Path) -> int:
             assert time.monotonic() < deadline, "nothing is charged after the restart"
             time.sleep(0.5)
 
-        past = events_of(data_dir, "demo/past")
+        assert events_of(data_dir, "demo/past") == PAST_EVENTS
         children = up.children()
-        assert len(children) == 5 + has_control_plane()
+        assert len(children) == 6
         assert up.interrupt() == 0, up.said
         assert "stopped; the data is in" in up.said
         assert all_gone(children)
-        return past
     finally:
         up.end()
 
 
 @pytest.mark.timeout(400)
-def test_up_from_the_first_start_to_the_third(tmp_path: Path) -> None:
+def test_up_from_the_first_start_to_the_last(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    past = first_run(data_dir)
-    assert past > 700
+    cut_short(data_dir)
+    first_run(data_dir)
 
     # The next one continues; it is killed together with nothing of what it started left over.
-    up = RunningUp(data_dir)
+    up = RunningUp(data_dir, "--demo")
     try:
-        up.wait_for(r"up after \d+ s")
-        assert events_of(data_dir, "demo/past") == past
+        up.wait_for(r"Editors")
+        assert events_of(data_dir, "demo/past") == PAST_EVENTS
+        assert names_of_groups(paste(up.said)[0]) == [
+            "Design",
+            "Editors",
+            "Marketing",
+            "Research",
+        ]
         children = up.children()
         os.kill(up.process.pid, signal.SIGKILL)
         up.process.wait()
@@ -103,7 +149,7 @@ def test_up_from_the_first_start_to_the_third(tmp_path: Path) -> None:
     up = RunningUp(data_dir)
     try:
         up.wait_for(r"up after \d+ s")
-        assert events_of(data_dir, "demo/past") == past
+        assert events_of(data_dir, "demo/past") == PAST_EVENTS
         up.process.send_signal(signal.SIGTERM)
         assert up.process.wait(60) == 0
     finally:
@@ -120,5 +166,35 @@ def test_stopped_while_it_starts(tmp_path: Path) -> None:
             time.sleep(0.05)
         assert up.interrupt() == 0, up.said
         assert all_gone(children)
+    finally:
+        up.end()
+
+
+@pytest.mark.timeout(400)
+def test_facts_of_an_older_release_are_imported_beside_it(tmp_path: Path) -> None:
+    """Its organisations are in the topics, and not in the control plane's database."""
+    data_dir = tmp_path / "data"
+    up = RunningUp(data_dir)
+    try:
+        up.wait_for(r"up after \d+ s")
+        metering(data_dir, "emit", "-", "--topic", "memberships", stdin=NOT_IN_THE_DATABASE)
+        assert up.interrupt() == 0
+    finally:
+        up.end()
+
+    up = RunningUp(data_dir, "--demo")
+    try:
+        up.wait_for(r"control plane: The topic 'memberships' has version 1 .*fresh --data-dir\.")
+        assert "demo: a week" not in up.said
+        assert "1 facts of 1 organisations" in metering(data_dir, "facts", "import", "--yes")
+        assert up.interrupt() == 0
+    finally:
+        up.end()
+
+    up = RunningUp(data_dir, "--demo")
+    try:
+        up.wait_for(r"demo: a week of usage")
+        assert "control plane:" not in up.said
+        assert "all is well" in metering(data_dir, "doctor")
     finally:
         up.end()

@@ -1,0 +1,55 @@
+"""What `up` tells people to type in another terminal. Every line works when it is pasted."""
+
+from pathlib import Path
+
+from cli.configuration import UP_FILE
+from cli.up.data_dir import ADMIN_KEY, OPERATOR_KEY
+
+SPEND = "SELECT group_name, sum(cost_micro) FROM spend GROUP BY group_name"
+
+
+def directions(data_dir: Path, database: str, organization_id: str, report: str) -> list[str]:
+    """For the operator, and where there is a demo (an organisation) also for its admin."""
+    is_default = data_dir == Path(".metering").resolve()
+    lines = ["", "  In another terminal (./metering finds all this by itself):"]
+    if not is_default:
+        lines.append(f"    export METERING_DATA_DIR={data_dir}")
+    lines += [
+        "    ./metering doctor",
+        f"    {report if organization_id else './metering emit events.jsonl'}",
+        "  by HTTP, with addresses and keys from this file, and as finance with any SQL client:",
+        f"    . {data_dir / UP_FILE}",
+    ]
+    lines += _admin(organization_id) if organization_id else _operator()
+    lines += [
+        '    curl -sS -u "$METERING_CLICKHOUSE_FINANCE_USER:$METERING_CLICKHOUSE_FINANCE_PASSWORD" '
+        "\\",
+        f'      "$METERING_CLICKHOUSE_URL/?database={database}" --data "{SPEND}"',
+        "",
+        "  Ctrl-C stops everything; the next `metering up` continues with the data.",
+    ]
+    return lines
+
+
+def _admin(organization_id: str) -> list[str]:
+    admin = _curl(ADMIN_KEY)
+    return [
+        f'    {admin}/teams/groups"',
+        f'    {admin}/teams/groups" \\',
+        "      -H 'Content-Type: application/json' -d '{\"name\": \"Design\"}'",
+        f'    {admin}/v1/organizations/{organization_id}/groups"',
+    ]
+
+
+def _operator() -> list[str]:
+    operator = _curl(OPERATOR_KEY)
+    return [
+        f'    {operator}/v1/organizations"',
+        f'    {operator}/v1/organizations" \\',
+        '      -H \'Content-Type: application/json\' -d \'{"id": "org_1", "name": "First"}\'',
+    ]
+
+
+def _curl(key: str) -> str:
+    """Up to the path; answers end without a line end of their own."""
+    return f'curl -sS -w \'\\n\' -u "${key}:" "$METERING_API_URL'
