@@ -6,6 +6,7 @@ from cli.configuration import settings_file
 from cli.errors import WRONG_SETTINGS, Failure
 
 if TYPE_CHECKING:
+    from api.options import ApiOptions
     from schemas.settings import Settings
 
 
@@ -23,20 +24,26 @@ def run_api(settings: "Settings", *, openapi: bool = False) -> None:
 
         typer.echo(json.dumps(document(settings), indent=2))
         return
-    from pydantic import ValidationError
-
     from api.errors import Refused
-    from api.options import ApiOptions
     from api.server import NotMigrated, run
 
-    read: dict[str, Any] = {"_env_file": settings_file()}
-    try:
-        options = ApiOptions(**read)
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        name = f"METERING_API_{wrong['loc'][0]}".upper()
-        raise Failure(f"wrong settings: {name}: {wrong['msg']}", WRONG_SETTINGS) from None
+    options = load_options()
     try:
         run(settings, options)
     except (NotMigrated, Refused) as error:
         raise Failure(str(error)) from error
+
+
+def load_options() -> "ApiOptions":
+    """METERING_API_* from the environment, then the file. Raises Failure naming what is wrong."""
+    from pydantic import ValidationError
+
+    from api.options import ApiOptions
+
+    read: dict[str, Any] = {"_env_file": settings_file()}
+    try:
+        return ApiOptions(**read)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = f"METERING_API_{wrong['loc'][0]}".upper()
+        raise Failure(f"wrong settings: {name}: {wrong['msg']}", WRONG_SETTINGS) from None

@@ -4,20 +4,31 @@ Changes nothing. Each check stands alone: one that fails does not hide the other
 """
 
 import asyncio
+import json
 import os
 import platform
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from aiokafka.errors import KafkaError
+from sqlalchemy import make_url, select
+from sqlalchemy.exc import SQLAlchemyError
 
+from api.app import openapi
+from api.errors import Refused
+from api.storage.ledgers import PublishingHalt
+from api.storage.migrate import is_current
+from api.storage.store import Store, database_url
+from cli.api import load_options
 from cli.configuration import settings_file, unknown_variables
-from cli.errors import one_line
+from cli.errors import Failure, one_line
 from deploy.embedded.child import EngineError
 from deploy.embedded.java import find_java
 from schemas.settings import Settings
@@ -31,6 +42,10 @@ CLOCK_S_MAX: Final = 5.0
 DISK_WRONG_BYTES: Final = 1 << 30
 DISK_LOW_BYTES: Final = 5 << 30
 PROBE_S: Final = 2.0
+DOCUMENT_S: Final = 15.0
+"""The API writes its document when it is first asked for it."""
+LOCAL: Final = "127.0.0.1"
+EVERY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 - nothing listens here, it is asked
 PACKAGES: Final = ("faust-streaming", "aiokafka", "clickhouse-connect", "rocksdict")
 
 Level = Literal["ok", "note", "wrong"]
@@ -49,6 +64,12 @@ class Finding:
         return self.level == "wrong"
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    text: str
+
+
 async def examine(settings: Settings) -> list[Finding]:
     """All findings, in a fixed order. Raises nothing of what it examines."""
     findings = [*_settings(settings), _versions(), _jvm(), _disk(settings)]
@@ -56,6 +77,7 @@ async def examine(settings: Settings) -> list[Finding]:
         findings += await _bounded(check, settings)
     findings += await asyncio.to_thread(_clickhouse, settings)
     findings += await asyncio.to_thread(_finance, settings)
+    findings += await asyncio.to_thread(_database, settings)
     findings += [
         await asyncio.to_thread(_process, name, settings.metrics_host, port)
         for name, port in (
@@ -63,7 +85,7 @@ async def examine(settings: Settings) -> list[Finding]:
             ("sink", settings.sink_metrics_port),
         )
     ]
-    return findings
+    return [*findings, await asyncio.to_thread(_api, settings)]
 
 
 def render(findings: list[Finding]) -> str:
@@ -207,17 +229,82 @@ def _finance(settings: Settings) -> list[Finding]:
     return [Finding("ok", "finance", f"user {name} reads the view `spend`")]
 
 
-def _process(name: str, host: str, port: int) -> Finding:
-    """Of this machine; others are their own doctor's."""
-    connection = HTTPConnection(host, port, timeout=PROBE_S)
+def _database(settings: Settings) -> list[Finding]:
+    """The control plane's tables, and whether it may publish and change anything."""
     try:
-        connection.request("GET", "/health/ready")
-        response = connection.getresponse()
-        said = response.read().decode("utf-8", "replace").strip()
-    except (OSError, HTTPException):
+        url = make_url(database_url(settings))
+    except SQLAlchemyError as error:
+        return [Finding("wrong", "database", f"METERING_DATABASE_URL: {one_line(error)}")]
+    where = url.render_as_string(hide_password=True)
+    mend = "run `metering migrate`"
+    # Only to look would make an empty SQLite file.
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return [Finding("wrong", "database", f"{where} is not there: {mend}")]
+    store = Store(url.render_as_string(hide_password=False))
+    try:
+        if not is_current(store):
+            return [Finding("wrong", "database", f"{where} is not of this release: {mend}")]
+        return [Finding("ok", "database", f"migrated, at {where}"), *_halts(store)]
+    except (SQLAlchemyError, Refused) as error:
+        return [Finding("wrong", "database", f"{where} does not answer: {_said(error)}")]
+    finally:
+        store.close()
+
+
+def _said(error: Exception) -> str:
+    """What the driver said, without the statement and the links that are put around it."""
+    return one_line(getattr(error, "orig", None) or error.__cause__ or error)
+
+
+def _halts(store: Store) -> list[Finding]:
+    with store.read() as session:
+        halts = session.scalars(select(PublishingHalt).order_by(PublishingHalt.topic)).all()
+    return [Finding("wrong", "publishing", halt.message) for halt in halts]
+
+
+def _api(settings: Settings) -> Finding:
+    """Like a worker it may run elsewhere; here it must be ready, and have this release's routes."""
+    try:
+        options = load_options()
+    except Failure as failure:
+        return Finding("wrong", "API", str(failure))
+    host = LOCAL if options.host in EVERY_ADDRESS else options.host
+    finding = _process("API", host, options.port, "/ready")
+    if finding.level != "ok":
+        return finding
+    served = _get(host, options.port, "/openapi.json", DOCUMENT_S)
+    # What clients see is compared, not a number that somebody must remember to raise.
+    if served is None or not _is_ours(served.text, settings):
+        text = f"not of this release at {host}:{options.port}: restart it"
+        return Finding("wrong", "API", text)
+    return Finding("ok", "API", f"{finding.text}, with the routes of this release")
+
+
+def _is_ours(document: str, settings: Settings) -> bool:
+    try:
+        return bool(json.loads(document) == json.loads(json.dumps(openapi(settings))))
+    except ValueError:
+        return False
+
+
+def _process(name: str, host: str, port: int, path: str = "/health/ready") -> Finding:
+    """Of this machine; others are their own doctor's."""
+    answer = _get(host, port, path)
+    if answer is None:
         return Finding("note", name, f"does not answer at {host}:{port} (it may run elsewhere)")
+    if answer.status == HTTPStatus.OK:
+        return Finding("ok", name, f"ready at {host}:{port}")
+    return Finding("wrong", name, f"not ready at {host}:{port}: {answer.text.strip()[:200]}")
+
+
+def _get(host: str, port: int, path: str, timeout_s: float = PROBE_S) -> _Answer | None:
+    """None where nobody answers in time."""
+    connection = HTTPConnection(host, port, timeout=timeout_s)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return _Answer(response.status, response.read().decode("utf-8", "replace"))
+    except (OSError, HTTPException):
+        return None
     finally:
         connection.close()
-    if response.status == 200:
-        return Finding("ok", name, f"ready at {host}:{port}")
-    return Finding("wrong", name, f"not ready at {host}:{port}: {said[:200]}")

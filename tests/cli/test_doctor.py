@@ -1,18 +1,41 @@
 """The doctor names what is wrong, and stays calm where all is well."""
 
+import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from api.outbox.compare import TOPIC_AHEAD, Halt, write_halt
+from api.storage.store import Store, database_url
+from cli.control_plane import migrate_database
 from cli.doctor import Finding, examine, render
 from deploy.embedded import EmbeddedClickHouse, EmbeddedKafka
+from deploy.embedded.ports import free_port
+from schemas.settings import Settings
 from streams.kafka import create_topics
+from tests.api.serving import serving
 from tests.conftest import MakeSettings
 from warehouse.migrations import migrate
 
 
+@pytest.fixture(autouse=True)
+def no_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs on this machine: nobody answers where the API would."""
+    monkeypatch.setenv("METERING_API_PORT", str(free_port()))
+
+
 def by_subject(findings: list[Finding]) -> dict[str, str]:
     return {finding.subject: finding.level for finding in findings}
+
+
+def about(subject: str, settings: Settings) -> Finding:
+    """The finding about one thing, when neither Kafka nor ClickHouse answers."""
+    nowhere = {"kafka_bootstrap": "127.0.0.1:1", "clickhouse_url": "http://127.0.0.1:1"}
+    findings = asyncio.run(examine(settings.model_copy(update=nowhere)))
+    (found,) = [finding for finding in findings if finding.subject == subject]
+    return found
 
 
 async def test_before_and_after_set_up(
@@ -27,10 +50,12 @@ async def test_before_and_after_set_up(
     levels = by_subject(findings)
     assert levels["Kafka"] == levels["ClickHouse"] == levels["clock"] == "ok"
     assert levels["topics"] == levels["tables"] == levels["finance"] == "wrong"
+    assert levels["database"] == "wrong"
     assert "metering topics create" in render(findings)
     assert "metering migrate" in render(findings)
     await create_topics(settings)
     migrate(settings)
+    migrate_database(settings)
     findings = await examine(settings)
     assert not [finding for finding in findings if finding.is_wrong], render(findings)
     assert render(findings).endswith("all is well")
@@ -59,3 +84,62 @@ async def test_nothing_answers(make_settings: MakeSettings, tmp_path: Path) -> N
 def test_notes_are_not_to_be_mended(level: str) -> None:
     finding = Finding("ok" if level == "ok" else "note", "disk", "fine")
     assert "all is well" in render([finding])
+
+
+def test_looking_for_the_database_does_not_make_it(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    assert "not there: run `metering migrate`" in about("database", settings).text
+    file = settings.data_dir / "control-plane.sqlite"
+    assert not file.exists()
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert "not of this release: run `metering migrate`" in about("database", settings).text
+    migrate_database(settings)
+    assert about("database", settings).level == "ok"
+
+
+def test_a_server_that_is_away_is_named_without_its_password(make_settings: MakeSettings) -> None:
+    url = "postgresql://metering:hunter2@127.0.0.1:1/metering"
+    found = about("database", make_settings(database_url=url))
+    assert found.level == "wrong"
+    assert "metering:***@127.0.0.1:1" in found.text
+    assert "hunter2" not in found.text
+    assert about("database", make_settings(database_url="nonsense")).level == "wrong"
+
+
+def test_publishing_that_has_stopped_says_what_to_do(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    migrate_database(settings)
+    store = Store(database_url(settings))
+    with store.write() as session:
+        halt = Halt("memberships", TOPIC_AHEAD, "Until `metering facts import` has run.")
+        write_halt(session, halt, datetime.now(UTC))
+    store.close()
+    found = about("publishing", settings)
+    assert found.level == "wrong"
+    assert "metering facts import" in found.text
+
+
+def test_the_api_is_asked_and_its_routes_compared(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings()
+    assert about("API", settings).level == "note"
+    with serving(settings) as served:
+        monkeypatch.setenv("METERING_API_PORT", str(urlsplit(served.url).port))
+        monkeypatch.setenv("METERING_API_HOST", "0.0.0.0")
+        assert about("API", settings).level == "ok"
+        document = served.app.openapi()
+        monkeypatch.setattr(served.app, "openapi", lambda: document | {"paths": {}})
+        older = about("API", settings)
+        assert older.level == "wrong"
+        assert "not of this release" in older.text
+
+
+def test_wrong_options_of_the_api(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METERING_API_PORT", "many")
+    found = about("API", make_settings())
+    assert found.level == "wrong"
+    assert "METERING_API_PORT" in found.text
