@@ -1,6 +1,7 @@
 """Many members at once, for files: the same rows and facts as one by one, in few statements."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import select
 
@@ -12,14 +13,23 @@ from api.rules.names import clean_email, fold
 from api.storage.bulk import insert_rows
 from api.storage.models import Member, MemberAlias
 from schemas import codec
+from schemas.records import UNASSIGNED, AssignedBy, MemberAssigned
 from schemas.records import MemberAlias as AliasFact
 
 
-def join_many(change: Change, emails: Sequence[str]) -> dict[str, str]:
-    """Members for addresses that no active member has; their ids by folded address.
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Ids by folded address: of everybody, and of those whom `introduce` is to make known."""
 
-    Whoever had one of these addresses before comes back. The caller puts all of them somewhere
-    at once: that fact makes them known, so none says before that they are Unassigned.
+    everybody: Mapping[str, str]
+    fresh: Mapping[str, str]
+
+
+def join_many(change: Change, emails: Sequence[str]) -> Joined:
+    """Members for addresses that no active member has.
+
+    Whoever had one of these addresses before comes back. The caller puts all of them somewhere,
+    and introduces them then.
     """
     cleaned = {fold(clean_email(email)): clean_email(email) for email in emails}
     taken = _taken(change, list(cleaned))
@@ -27,14 +37,23 @@ def join_many(change: Change, emails: Sequence[str]) -> dict[str, str]:
         folded: rejoin_or_create(change, NewMember(cleaned[folded])).id for folded in sorted(taken)
     }
     fresh = {folded: new_id("user") for folded in cleaned if folded not in taken}
-    everybody = [(folded, cleaned[folded], member_id) for folded, member_id in fresh.items()]
-    _insert(change, everybody)
-    for folded, email, member_id in everybody:
-        hashed = codec.alias_hash(change.alias_secret, folded)
-        change.member_fact(AliasFact(member_id, hashed))
-        change.audit("member.create", ("member", member_id), None, {"email": email})
+    _insert(change, [(folded, cleaned[folded], member_id) for folded, member_id in fresh.items()])
+    for folded, member_id in fresh.items():
+        subject = ("member", member_id)
+        change.audit("member.create", subject, None, {"email": cleaned[folded]})
         change.dimension("member", member_id)
-    return joined | fresh
+    return Joined(joined | fresh, fresh)
+
+
+def introduce(
+    change: Change, joined: Joined, placements: Mapping[str, str | None], how: AssignedBy
+) -> None:
+    """The facts of new members that placing them has not told: their addresses, and who of them
+    is Unassigned. For the pipeline a member begins with being assigned, so this comes after."""
+    for folded, member_id in joined.fresh.items():
+        if placements.get(member_id) is None:
+            change.member_fact(MemberAssigned(member_id, UNASSIGNED, how))
+        change.member_fact(AliasFact(member_id, codec.alias_hash(change.alias_secret, folded)))
 
 
 def _taken(change: Change, folded: list[str]) -> set[str]:

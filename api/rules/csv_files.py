@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.errors import Refused, invalid
-from api.rules.bulk_members import join_many
+from api.rules.bulk_members import introduce, join_many
 from api.rules.change import Change
 from api.rules.groups import create_group
 from api.rules.memberships import place
@@ -269,10 +269,11 @@ def apply(
     placements: dict[str, str | None] = {}
     for one in made.rows:
         if one.action in ("move", "create_and_move", "unassign"):
-            member_id = one.member_id or joined[fold(one.row.email)]
+            member_id = one.member_id or joined.everybody[fold(one.row.email)]
             is_unassigned = fold(one.row.group) == fold(UNASSIGNED_NAME)
             placements[member_id] = None if is_unassigned else groups[fold(one.row.group)]
     place(change, placements, "csv")
+    introduce(change, joined, placements, "csv")
     progress("applied", len(rows), len(rows))
     return made
 

@@ -12,8 +12,9 @@ from api.rules.directory import create_directory_group
 from api.rules.groups import attach_directory, create_group
 from api.rules.members import NewMember, create_member, remove_member
 from api.rules.memberships import add_members
+from schemas.records import MemberAlias, MemberAssigned
 from tests.api.conftest import ADMIN
-from tests.api.seen import group, places, replayed_places
+from tests.api.seen import facts, group, places, replayed_places
 
 BY_CSV = Actor("key:admin", "csv")
 
@@ -134,6 +135,22 @@ def test_who_had_left_comes_back(team: Control) -> None:
     text = "group,email\nSales,ann@example.com\n"
     applied(team, text, planned(team, text, create=True).digest, create=True)
     assert places(team) == {"cas": "sales", "ann": "sales"}
+
+
+def test_new_members_are_assigned_before_anything_else_is_said_of_them(team: Control) -> None:
+    """The worker refuses an address of a member whom it does not know."""
+    text = "group,email\nSales,dia@example.com\nUnassigned,eve@example.com\n"
+    applied(team, text, planned(team, text, create=True).digest, create=True)
+    told = [record.fact for record in facts(team)]
+    first = {
+        fact.member_id: fact
+        for fact in reversed(told)
+        if isinstance(fact, MemberAssigned | MemberAlias)
+    }
+    assert len(first) == 5
+    assert all(isinstance(fact, MemberAssigned) for fact in first.values())
+    aliases = {fact.member_id for fact in told if isinstance(fact, MemberAlias)}
+    assert aliases == set(first)
 
 
 def test_synced_groups_are_locked(team: Control) -> None:
