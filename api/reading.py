@@ -2,14 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from typing import Any, Final
 
+import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.errors import not_found
 from api.rules.cycle import Cycle
+from api.storage.base import rfc3339
 from api.storage.models import (
     BillingGroup,
     DirectoryGroup,
@@ -22,16 +23,29 @@ from api.storage.models import (
 )
 from schemas.records import UNASSIGNED
 
+_PERSON: Final = {
+    "member_id": "userId",
+    "joined_at": "joinedAt",
+    "left_at": "leftAt",
+    "spend_cents": "spendCents",
+    "daily_spend": "dailySpend",
+}
 
-@dataclass(frozen=True, slots=True)
-class Person:
-    """A member as reports of a group show it; `left_at` is None for who is in it now."""
+
+class Person(msgspec.Struct, gc=False, rename=_PERSON.get):
+    """A member as reports of a group show it; `left_at` is None for who is in it now.
+
+    There may be 20,000 in one answer, so it is encoded as it is, under Cursor's names, and the
+    database writes the times out (`rfc3339`). `spend_cents` is set by who knows the spend.
+    """
 
     member_id: str
     name: str
     email: str
-    joined_at: datetime
-    left_at: datetime | None = None
+    joined_at: str
+    left_at: str | None = None
+    spend_cents: float = 0.0
+    daily_spend: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
 
 
 def organization(session: Session, organization_id: str) -> Organization:
@@ -86,12 +100,11 @@ def current_people(
     """Who is in each group (or in one), by group; Unassigned members too."""
     query = (
         select(
-            Membership.group_id,
+            func.coalesce(Membership.group_id, UNASSIGNED),
             Member.id,
             Member.name,
-            Member.email,
-            Membership.joined_at,
-            Member.created_at,
+            func.coalesce(Member.email, ""),
+            rfc3339(func.coalesce(Membership.joined_at, Member.created_at)),
         )
         .select_from(Member)
         .outerjoin(
@@ -111,8 +124,8 @@ def current_people(
     elif group_id is not None:
         query = query.where(Membership.group_id == group_id)
     found: dict[str, list[Person]] = defaultdict(list)
-    for row in session.execute(query):
-        found[row[0] or UNASSIGNED].append(Person(row[1], row[2], row[3] or "", row[4] or row[5]))
+    for group, member_id, name, email, joined_at in session.connection().execute(query).all():
+        found[group].append(Person(member_id, name, email, joined_at))
     return found
 
 
@@ -125,9 +138,9 @@ def former_people(
             FormerMembership.group_id,
             Member.id,
             Member.name,
-            Member.email,
-            func.min(FormerMembership.joined_at).label("joined"),
-            func.max(FormerMembership.left_at).label("left"),
+            func.coalesce(Member.email, ""),
+            rfc3339(func.min(FormerMembership.joined_at)),
+            rfc3339(func.max(FormerMembership.left_at)),
         )
         .join(
             Member,
@@ -145,8 +158,10 @@ def former_people(
     if group_id is not None:
         query = query.where(FormerMembership.group_id == group_id)
     found: dict[str, list[Person]] = defaultdict(list)
-    for row in session.execute(query):
-        found[row.group_id].append(Person(row.id, row.name, row.email or "", row.joined, row.left))
+    for group, member_id, name, email, joined_at, left_at in (
+        session.connection().execute(query).all()
+    ):
+        found[group].append(Person(member_id, name, email, joined_at, left_at))
     return found
 
 

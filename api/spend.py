@@ -8,11 +8,11 @@ Cents are shown as fractions, as Cursor does.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
@@ -25,14 +25,17 @@ from warehouse.connection import WarehouseError, connect
 
 PICO_A_CENT: Final = 10**10
 RETRY_S: Final = 5
+QUESTIONS_AT_ONCE_MAX: Final = 16
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PERIOD: Final = (
     "organization_id = {organization:String} "
     "AND event_time >= {start:DateTime64(6, 'UTC')} AND event_time < {end:DateTime64(6, 'UTC')}"
 )
-AMOUNTS: Final = (
-    "toString(sum(toInt128(cost_micro))), toString(sum(toInt128(cost_micro) * credit_price_micro))"
-)
+MONEY: Final = "toString(sum(toInt128(cost_micro) * credit_price_micro))"
+AMOUNTS: Final = f"toString(sum(toInt128(cost_micro))), {MONEY}"
 ON_DEMAND: Final = "toString(sum(toInt128(overage_micro) * credit_price_micro))"
 
 
@@ -52,8 +55,10 @@ class Amount:
 
 
 def cents(pico: int) -> float:
-    """Shown cents; a float only here, at the end, because JSON numbers are that to most."""
-    return float(Decimal(pico) / PICO_A_CENT)
+    """Shown cents; a float only here, at the end, because JSON numbers are that to most.
+
+    The quotient of two integers is the nearest float there is, however large they are."""
+    return pico / PICO_A_CENT
 
 
 @dataclass
@@ -75,8 +80,14 @@ class Spend:
         self._connector = connector
         self._client: Any = None
         self._lock = Lock()
+        self._threads = ThreadPoolExecutor(QUESTIONS_AT_ONCE_MAX, "spend")
+
+    def soon(self, question: Callable[P, T], *given: P.args, **named: P.kwargs) -> Future[T]:
+        """Asks one of the questions below in another thread, while this one reads the database."""
+        return self._threads.submit(question, *given, **named)
 
     def close(self) -> None:
+        self._threads.shutdown()
         if self._client is not None:
             self._client.close()
 
@@ -126,17 +137,18 @@ class Spend:
 
     def by_group_and_member(
         self, organization_id: str, cycle: Cycle, live: Collection[str]
-    ) -> dict[str, dict[str, Amount]]:
+    ) -> dict[str, dict[str, int]]:
+        """The money of each group's members, as `money_pico`. Bare numbers, since there may be
+        20,000 of them."""
         rows = self.query(
-            f"SELECT stamped_group_id, member_id, {AMOUNTS} FROM usage_rated WHERE {PERIOD} "  # noqa: S608
+            f"SELECT stamped_group_id, member_id, {MONEY} FROM usage_rated WHERE {PERIOD} "  # noqa: S608
             "GROUP BY stamped_group_id, member_id",
             period(organization_id, cycle),
         )
-        found: dict[str, dict[str, Amount]] = defaultdict(dict)
-        for group, member_id, micro, pico in rows:
-            people = found[_place(group, live)]
-            amount = Amount(int(micro), int(pico))
-            people[member_id] = people.get(member_id, Amount()) + amount
+        found: dict[str, dict[str, int]] = defaultdict(dict)
+        for group, member_id, pico in rows:
+            people = found[group if group in live else UNASSIGNED]
+            people[member_id] = people.get(member_id, 0) + int(pico)
         return found
 
     def by_member_and_day(
@@ -165,11 +177,11 @@ class Spend:
     def by_member(self, organization_id: str, cycle: Cycle) -> dict[str, tuple[int, int]]:
         """Of each member: what no credits covered, and everything; both as `money_pico`."""
         rows = self.query(
-            f"SELECT member_id, {ON_DEMAND}, {AMOUNTS} "  # noqa: S608
+            f"SELECT member_id, {ON_DEMAND}, {MONEY} "  # noqa: S608
             f"FROM usage_rated WHERE {PERIOD} GROUP BY member_id",
             period(organization_id, cycle),
         )
-        return {row[0]: (int(row[1]), int(row[3])) for row in rows}
+        return {row[0]: (int(row[1]), int(row[2])) for row in rows}
 
 
 def _place(group_id: str, live: Collection[str]) -> str:

@@ -1,9 +1,11 @@
 """`python -m bench.api`: how quickly the control plane answers, and how soon the pipeline obeys it.
 
-Two figures, each with a check of what was answered. *Groups table*: an organisation with 200
-groups, 20,000 members and usage by each; the table's answer time over HTTP (target: p95 100 ms).
-*Change to stamp*: after a move is acknowledged, usage is sent every few milliseconds; the delay
-ends with the last event that still bears the former group (target: p99 250 ms on an idle machine).
+Figures, each with a check of what was answered. *Groups table*: an organisation with 200 groups,
+20,000 members and usage by each; the table's answer time over HTTP (target: p95 100 ms). *Groups
+with people*, *members*, *spend by member*: the same of `/teams/groups` (3 MB, since Cursor's shape
+nests every member), `/teams/members` and `/teams/spend`. *Change to stamp*: after a move is
+acknowledged, usage is sent every few milliseconds; the delay ends with the last event that still
+bears the former group (target: p99 250 ms on an idle machine).
 """
 
 import argparse
@@ -12,7 +14,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +39,7 @@ from deploy.embedded import EmbeddedClickHouse, EmbeddedKafka
 from deploy.embedded.child import ChildProcess
 from deploy.embedded.ports import free_port
 from schemas import topics
+from schemas.records import MICRO
 from schemas.settings import Settings
 from streams.kafka import client_options, create_topics
 from warehouse.connection import connect
@@ -46,6 +49,8 @@ ORGANIZATION: Final = "org_bench"
 CHILD: Final = "from api.server import run; from schemas.settings import Settings; run(Settings())"
 EVENT_EVERY_S: Final = 0.005
 WATCHED_S: Final = 0.4
+WARM_UP_REQUESTS: Final = 5
+COST_LEAST_MICRO: Final = 1_000
 START_S: Final = 60.0
 DRAIN_S: Final = 30.0
 
@@ -160,7 +165,7 @@ def insert_usage(place: Place, groups: int, members: int) -> int:
     """One rated event of each member, this moment; the cost of all, in micro-credits."""
     now = datetime.now(UTC)
     ids = [f"user_{number}" for number in range(members)]
-    costs = [1_000 + number for number in range(members)]
+    costs = [COST_LEAST_MICRO + number for number in range(members)]
     columns: dict[str, list[Any]] = {
         "organization_id": [ORGANIZATION] * members,
         "source": ["bench"] * members,
@@ -185,20 +190,64 @@ def insert_usage(place: Place, groups: int, members: int) -> int:
     return sum(costs)
 
 
-async def measure_table(place: Place, requests: int, groups: int, members: int) -> list[float]:
-    """Milliseconds of each answer of the groups table, the first ones left out."""
+@dataclass(frozen=True)
+class Question:
+    """A request whose answer reads the whole organisation, and what must be true of the answer."""
+
+    name: str
+    method: str
+    path: str
+    check: Callable[[Any], None]
+
+
+def questions(groups: int, members: int, total_micro: int) -> list[Question]:
+    """What is asked of an organisation that has this much, and usage of this cost."""
+
+    def table(answer: Any) -> None:
+        rows = answer["items"]
+        assert sum(row["spend_micro"] for row in rows) == total_micro
+        assert sum(row["member_count"] for row in rows) == members
+        assert len(rows) == groups
+
+    def groups_with_people(answer: Any) -> None:
+        people = [one for row in answer["groups"] for one in row["currentMembers"]]
+        assert len(answer["groups"]) == groups
+        assert len(people) == members
+        assert sum(round(one["spendCents"] * MICRO) for one in people) == total_micro
+
+    def people(answer: Any) -> None:
+        assert len(answer["teamMembers"]) == members
+
+    def spend(answer: Any) -> None:
+        first = answer["teamMemberSpend"][0]
+        assert answer["totalMembers"] == members
+        assert first["userId"] == f"user_{members - 1}"
+        assert round(first["overallSpendCents"] * MICRO) == COST_LEAST_MICRO + members - 1
+
+    return [
+        Question("groups_table", "GET", f"/v1/organizations/{ORGANIZATION}/groups", table),
+        Question("groups_with_people", "GET", "/teams/groups", groups_with_people),
+        Question("members", "GET", "/teams/members", people),
+        Question("spend_by_member", "POST", "/teams/spend", spend),
+    ]
+
+
+async def measure_answers(
+    place: Place, requests: int, groups: int, members: int
+) -> dict[str, list[float]]:
+    """Milliseconds of each answer by its name, the first ones left out."""
     total_micro = insert_usage(place, groups, members)
-    times_ms = []
+    times_ms: dict[str, list[float]] = {}
     async with place.client() as client:
-        for number in range(requests + 5):
-            started = time.perf_counter()
-            answer = await client.get(f"/v1/organizations/{ORGANIZATION}/groups")
-            if number >= 5:
-                times_ms.append((time.perf_counter() - started) * 1000)
-            rows = answer.json()["items"]
-            assert sum(row["spend_micro"] for row in rows) == total_micro
-            assert sum(row["member_count"] for row in rows) == members
-            assert len(rows) == groups
+        for question in questions(groups, members, total_micro):
+            found = times_ms[question.name] = []
+            body: dict[str, Any] | None = {} if question.method == "POST" else None
+            for number in range(requests + WARM_UP_REQUESTS):
+                started = time.perf_counter()
+                answer = await client.request(question.method, question.path, json=body)
+                if number >= WARM_UP_REQUESTS:
+                    found.append((time.perf_counter() - started) * 1000)
+                question.check(answer.json())
     return times_ms
 
 
@@ -285,7 +334,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--groups", type=int, default=200)
     parser.add_argument("--members", type=int, default=20_000)
     parser.add_argument("--requests", type=int, default=100)
-    parser.add_argument("--changes", type=int, default=100)
+    parser.add_argument("--changes", type=int, default=100, help="moves; 0 starts no worker")
     chosen = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="metering-bench-api-") as name:
         directory = Path(name)
@@ -309,13 +358,13 @@ def _measure(
 ) -> dict[str, Any]:
     sizes = {"groups": chosen.groups, "members": chosen.members}
     with running(kafka, clickhouse, directory, **sizes) as place:
-        table_ms = asyncio.run(measure_table(place, chosen.requests, **sizes))
-        stamps_ms = with_worker(place, directory, chosen.changes)
-    return {
-        **sizes,
-        **figures("groups_table", table_ms),
-        **figures("change_to_stamp", stamps_ms),
-    }
+        times_ms = asyncio.run(measure_answers(place, chosen.requests, **sizes))
+        if chosen.changes:
+            times_ms["change_to_stamp"] = with_worker(place, directory, chosen.changes)
+    found: dict[str, Any] = dict(sizes)
+    for name, measured in times_ms.items():
+        found |= figures(name, measured)
+    return found
 
 
 def with_worker(place: Place, directory: Path, changes: int) -> list[float]:

@@ -24,7 +24,7 @@ from api.rules.groups import (
     rename_group,
 )
 from api.rules.memberships import MEMBERS_A_CALL_MAX, add_members, remove_members
-from api.spend import Amount, GroupSpend
+from api.spend import Amount, GroupSpend, cents
 from api.storage.models import BillingGroup, Organization
 from api.web.answers import Json, TeamsError, responses
 from api.web.context import GROUP_EDITORS, READERS, Allow, Api, ApiPart, Caller, path_id
@@ -85,11 +85,12 @@ def list_groups(api: ApiPart, caller: Reader, billing_cycle: BillingCycleDay = N
         organization = reading.organization(session, organization_id)
         cycle = cycle_for(api, organization, billing_cycle)
         rows = reading.groups(session, organization_id)
+        asked = (organization_id, cycle, {row.id for row in rows})
+        days = api.spend.soon(api.spend.by_group_and_day, *asked, organization.time_zone)
+        people = api.spend.soon(api.spend.by_group_and_member, *asked)
         current = reading.current_people(session, organization_id)
         former = reading.former_people(session, organization_id, cycle)
-    live = {row.id for row in rows}
-    spent = api.spend.by_group_and_day(organization_id, cycle, live, organization.time_zone)
-    by_member = api.spend.by_group_and_member(organization_id, cycle, live)
+    spent, by_member = days.result(), people.result()
     shown = [
         _reported(
             row,
@@ -134,13 +135,13 @@ def get_group(
     zone = organization.time_zone
     spent = api.spend.by_group_and_day(organization_id, cycle, live, zone).get(groupId)
     daily = api.spend.by_member_and_day(organization_id, cycle, live, zone, groupId)
-    totals = {member: sum(days.values(), Amount()) for member, days in daily.items()}
+    totals = {member: sum(day.pico for day in days.values()) for member, days in daily.items()}
     if row is None:
         shown = _unassigned(organization, current, spent, totals)
     else:
         shown = _reported(row, current, former, spent, totals)
-    for person in [*shown["currentMembers"], *shown["formerMembers"]]:
-        person["dailySpend"] = _days(daily.get(person["userId"], {}))
+    for person in (*current, *former):
+        person.daily_spend = _days(daily.get(person.member_id, {}))
     return Json({"group": shown, "billingCycle": shown_cycle(cycle)})
 
 
@@ -254,7 +255,7 @@ def _members(session: Session, row: BillingGroup) -> list[dict[str, Any]]:
             "userId": person.member_id,
             "name": person.name,
             "email": person.email,
-            "joinedAt": iso(person.joined_at),
+            "joinedAt": person.joined_at,
         }
         for person in people
     ]
@@ -278,7 +279,7 @@ def _reported(
     current: list[reading.Person],
     former: list[reading.Person],
     spent: GroupSpend | None,
-    by_member: dict[str, Amount],
+    by_member: dict[str, int],
 ) -> dict[str, Any]:
     return _described(row) | _report(current, former, spent, by_member)
 
@@ -287,7 +288,7 @@ def _unassigned(
     organization: Organization,
     current: list[reading.Person],
     spent: GroupSpend | None,
-    by_member: dict[str, Amount],
+    by_member: dict[str, int],
 ) -> dict[str, Any]:
     described = {
         "id": UNASSIGNED,
@@ -306,31 +307,17 @@ def _report(
     current: list[reading.Person],
     former: list[reading.Person],
     spent: GroupSpend | None,
-    by_member: dict[str, Amount],
+    by_member: dict[str, int],
 ) -> dict[str, Any]:
-    nothing = Amount()
-    here = {person.member_id for person in current}
+    for person in (*current, *former):
+        person.spend_cents = cents(by_member.get(person.member_id, 0))
+    here = {person.member_id for person in current} if former else set()
     return {
         "memberCount": len(current),
         "spendCents": spent.total.cents if spent else 0.0,
-        "currentMembers": [_person(one, by_member.get(one.member_id, nothing)) for one in current],
-        "formerMembers": [
-            _person(one, by_member.get(one.member_id, nothing))
-            for one in former
-            if one.member_id not in here
-        ],
+        "currentMembers": current,
+        "formerMembers": [person for person in former if person.member_id not in here],
         "dailySpend": _days(spent.by_day) if spent else [],
-    }
-
-
-def _person(person: reading.Person, amount: Amount) -> dict[str, Any]:
-    return {
-        "userId": person.member_id,
-        "name": person.name,
-        "email": person.email,
-        "joinedAt": iso(person.joined_at),
-        "leftAt": iso(person.left_at) if person.left_at else None,
-        "spendCents": amount.cents,
     }
 
 

@@ -4,10 +4,12 @@ Our meters and dimensions stand where Cursor has models and requests: `model` is
 that name, `kind` tells whether credits covered the event, `chargedCents` is its whole cost.
 """
 
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Annotated, Any, Final, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
@@ -19,9 +21,10 @@ from api.errors import invalid
 from api.rules.cycle import cycle_at
 from api.rules.names import fold
 from api.spend import cents
+from api.storage.base import rfc3339
 from api.storage.ledgers import AuditEntry
 from api.storage.models import Member, MemberAlias
-from api.usage import EventFilter, count_events, daily_usage, list_events
+from api.usage import EventFilter, People, count_events, daily_usage, list_events
 from api.web.answers import Json, TeamsError, responses
 from api.web.context import ADMINS, READERS, Allow, ApiPart, Caller
 from api.web.shapes import teams
@@ -39,11 +42,32 @@ PAGES_MAX: Final = 1_000_000
 DAYS_MAX: Final = 30
 MS_LATEST: Final = 7_258_118_400_000
 """The year 2200."""
+NOTHING: Final = (0, 0)
 
 Page = Annotated[int, Field(ge=1, le=PAGES_MAX)]
 PageSize = Annotated[int, Field(ge=1, le=PAGE_MAX)]
 Milliseconds = Annotated[int, Field(ge=0, le=MS_LATEST, examples=[1_793_491_200_000])]
 Text = Annotated[str, Field(max_length=256)]
+
+
+class TeamMember(msgspec.Struct, gc=False):
+    """A row of `/teams/members`, which may have 20,000 of them."""
+
+    id: str
+    name: str
+    email: str
+    role: str
+    isRemoved: bool
+
+
+class Spender(msgspec.Struct, gc=False):
+    """Whom `/teams/spend` sorts; `created_at` as text, which has the same order."""
+
+    member_id: str
+    name: str
+    email: str
+    role: str
+    created_at: str
 
 
 class SpendQuestion(BaseModel):
@@ -90,22 +114,18 @@ class DailyQuestion(BaseModel):
 )
 def list_members(api: ApiPart, caller: Reader) -> Response:
     with api.store.read() as session:
-        rows = session.execute(
-            select(Member.id, Member.name, Member.email, Member.role, Member.removed_at)
+        rows = session.connection().execute(
+            select(
+                Member.id,
+                Member.name,
+                func.coalesce(Member.email, ""),
+                Member.role,
+                Member.removed_at.is_not(None),
+            )
             .where(Member.organization_id == tenant(caller), Member.kind == "person")
             .order_by(Member.id)
-        ).all()
-    shown = [
-        {
-            "id": row.id,
-            "name": row.name,
-            "email": row.email or "",
-            "role": row.role,
-            "isRemoved": row.removed_at is not None,
-        }
-        for row in rows
-    ]
-    return Json({"teamMembers": shown})
+        )
+        return Json({"teamMembers": [TeamMember(*row) for row in rows.all()]})
 
 
 @router.post(
@@ -118,29 +138,36 @@ def post_spend(api: ApiPart, caller: Reader, body: SpendQuestion) -> Response:
     organization_id = tenant(caller)
     with api.store.read() as session:
         organization = reading.organization(session, organization_id)
-        members = session.scalars(
-            select(Member).where(
-                Member.organization_id == organization_id, Member.removed_at.is_(None)
-            )
-        ).all()
-    cycle = cycle_at(api.control.clock(), organization.billing_anchor_day, organization.time_zone)
-    spent = api.spend.by_member(organization_id, cycle)
-    wanted = fold(body.searchTerm)
-    rows = [
-        (member, *spent.get(member.id, (0, 0)))
-        for member in members
-        if wanted in fold(f"{member.name} {member.email or ''}")
-    ]
-    orders: dict[str, Any] = {
-        "amount": lambda row: (row[2], row[0].id),
-        "date": lambda row: (row[0].created_at, row[0].id),
-        "user": lambda row: (fold(row[0].name or row[0].email or ""), row[0].id),
+        anchor, zone = organization.billing_anchor_day, organization.time_zone
+        cycle = cycle_at(api.control.clock(), anchor, zone)
+        asked = api.spend.soon(api.spend.by_member, organization_id, cycle)
+        members = session.connection().execute(
+            select(
+                Member.id,
+                Member.name,
+                func.coalesce(Member.email, ""),
+                Member.role,
+                rfc3339(Member.created_at),
+            ).where(Member.organization_id == organization_id, Member.removed_at.is_(None))
+        )
+        rows = [Spender(*row) for row in members.all()]
+    spent = asked.result()
+    if body.searchTerm:
+        wanted = fold(body.searchTerm)
+        rows = [row for row in rows if wanted in fold(f"{row.name} {row.email}")]
+    orders: dict[str, Callable[[Spender], Any]] = {
+        "amount": lambda row: (spent.get(row.member_id, NOTHING)[1], row.member_id),
+        "date": lambda row: (row.created_at, row.member_id),
+        "user": lambda row: (fold(row.name or row.email), row.member_id),
     }
     rows.sort(key=orders[body.sortBy], reverse=body.sortDirection == "desc")
     start = (body.page - 1) * body.pageSize
     return Json(
         {
-            "teamMemberSpend": [_member_spend(*row) for row in rows[start : start + body.pageSize]],
+            "teamMemberSpend": [
+                _member_spend(row, *spent.get(row.member_id, NOTHING))
+                for row in rows[start : start + body.pageSize]
+            ],
             "subscriptionCycleStart": int(cycle.start.timestamp() * 1000),
             "totalMembers": len(rows),
             "totalPages": ceil(len(rows) / body.pageSize),
@@ -148,11 +175,11 @@ def post_spend(api: ApiPart, caller: Reader, body: SpendQuestion) -> Response:
     )
 
 
-def _member_spend(member: Member, on_demand_pico: int, pico: int) -> dict[str, Any]:
+def _member_spend(member: Spender, on_demand_pico: int, pico: int) -> dict[str, Any]:
     return {
-        "userId": member.id,
+        "userId": member.member_id,
         "name": member.name,
-        "email": member.email or "",
+        "email": member.email,
         "role": member.role,
         "spendCents": cents(on_demand_pico),
         "overallSpendCents": cents(pico),
@@ -174,7 +201,6 @@ def post_events(api: ApiPart, caller: UsageReader, body: EventsQuestion) -> Resp
     start, end = _window(api.control.clock(), body.startDate, body.endDate)
     with api.store.read() as session:
         members = _asked_members(session, organization_id, body)
-        emails = _emails(session, organization_id)
     dimensions = {
         "cloud_agent_id": body.cloudAgentId,
         "automation_id": body.automationId,
@@ -186,11 +212,13 @@ def post_events(api: ApiPart, caller: UsageReader, body: EventsQuestion) -> Resp
     total = count_events(api.spend, wanted)
     offset = (body.page - 1) * body.pageSize
     rows = list_events(api.spend, wanted, body.pageSize, offset) if offset < total else []
+    with api.store.read() as session:
+        people = _people(session, organization_id, {row.member_id for row in rows})
     return Json(
         {
             "totalUsageEventsCount": total,
             "pagination": pagination(total, body.page, body.pageSize),
-            "usageEvents": [event.shown(emails) for event in rows],
+            "usageEvents": [event.shown(people) for event in rows],
             "period": {"startDate": start, "endDate": end},
         }
     )
@@ -209,13 +237,15 @@ def _asked_members(
     return asked[:1] if len(set(asked)) == 1 else [""]
 
 
-def _emails(session: Session, organization_id: str) -> dict[str, tuple[str, str, bool]]:
-    rows = session.execute(
-        select(Member.id, Member.email, Member.name, Member.kind).where(
-            Member.organization_id == organization_id
-        )
+def _people(session: Session, organization_id: str, member_ids: Collection[str]) -> People:
+    """Who these are, and perhaps others; those that are no members are absent."""
+    query = select(Member.id, Member.email, Member.name, Member.kind).where(
+        Member.organization_id == organization_id
     )
-    return {row[0]: (row[1] or "", row[2], row[3] == "service_account") for row in rows}
+    if len(member_ids) <= PAGE_MAX:
+        query = query.where(Member.id.in_(member_ids))
+    rows = session.connection().execute(query)
+    return {row[0]: (row[1] or "", row[2], row[3] == "service_account") for row in rows.all()}
 
 
 @router.post(
@@ -231,25 +261,31 @@ def post_daily(api: ApiPart, caller: Reader, body: DailyQuestion) -> Response:
         raise invalid(f"At most {DAYS_MAX} days.", "body.endDate")
     with api.store.read() as session:
         zone = reading.organization(session, organization_id).time_zone
-        emails = _emails(session, organization_id)
+        known = _member_ids(session, organization_id)
     rows = daily_usage(api.spend, organization_id, start, end, zone)
-    shown = [row.shown(emails) for row in rows]
-    answer: dict[str, Any] = {"data": shown, "period": {"startDate": start, "endDate": end}}
+    answer: dict[str, Any] = {"period": {"startDate": start, "endDate": end}}
     if body.page is not None or body.pageSize is not None:
         page, size = body.page or 1, body.pageSize or 100
-        people = sorted({row.member_id for row in rows} | set(emails))
-        chosen = set(people[(page - 1) * size : page * size])
-        answer["data"] = [one for one in shown if one["userId"] in chosen]
-        pages = ceil(len(people) / size)
+        members = sorted({row.member_id for row in rows} | known)
+        chosen = set(members[(page - 1) * size : page * size])
+        rows = [row for row in rows if row.member_id in chosen]
+        pages = ceil(len(members) / size)
         answer["pagination"] = {
             "page": page,
             "pageSize": size,
-            "totalUsers": len(people),
+            "totalUsers": len(members),
             "totalPages": pages,
             "hasNextPage": page < pages,
             "hasPreviousPage": page > 1,
         }
-    return Json(answer)
+    with api.store.read() as session:
+        people = _people(session, organization_id, {row.member_id for row in rows})
+    return Json(answer | {"data": [row.shown(people) for row in rows]})
+
+
+def _member_ids(session: Session, organization_id: str) -> set[str]:
+    query = select(Member.id).where(Member.organization_id == organization_id)
+    return set(session.connection().scalars(query))
 
 
 @router.get(

@@ -117,7 +117,7 @@ def test_spend_agrees_with_the_report_to_the_micro_credit(
     }
     for row in report.rows:
         assert row.amounts.money_pico == {"USD": ours[row.id].pico}
-        assert sum(one.micro for one in by_member[row.id].values()) == ours[row.id].micro
+        assert sum(by_member[row.id].values()) == ours[row.id].pico
         assert by_day[row.id].total == ours[row.id]
 
 

@@ -5,18 +5,19 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from api.errors import Refused
 from api.rules.change import Control
 from api.rules.groups import create_group, rename_group
 from api.rules.members import NewMember, create_member
-from api.storage.base import Base
+from api.storage.base import Base, rfc3339
 from api.storage.ledgers import ApiKey
 from api.storage.migrate import is_current, migrate
 from api.storage.models import BillingGroup, Membership, Organization
 from api.storage.store import Store
+from api.web.shapes.common import iso
 from tests.api.conftest import ADMIN
 
 NOW = datetime(2026, 11, 10, tzinfo=UTC)
@@ -37,6 +38,18 @@ def test_times_come_back_in_utc(store: Store, control: Control) -> None:
     with store.read() as session:
         assert session.get_one(Organization, "org_a").updated_at == moment
         assert session.get_one(Organization, "org_a").updated_at.tzinfo == UTC
+
+
+@pytest.mark.parametrize("microsecond", [0, 1, 999, 1_000, 123_999, 999_999])
+def test_the_database_writes_times_as_answers_show_them(
+    store: Store, control: Control, microsecond: int
+) -> None:
+    moment = datetime(2026, 11, 10, 23, 59, 59, microsecond, tzinfo=timezone(timedelta(hours=5)))
+    with store.write() as session:
+        session.get_one(Organization, "org_a").updated_at = moment
+    with store.read() as session:
+        known = session.get_one(Organization, "org_a").updated_at
+        assert session.scalar(select(rfc3339(Organization.updated_at))) == iso(known)
 
 
 def test_a_member_has_one_group_by_the_primary_key(store: Store, control: Control) -> None:

@@ -125,6 +125,41 @@ def test_spend_is_in_fractional_cents_and_follows_the_stamp(
     assert people == [2450.125487, 0.000001]
 
 
+def test_lists_of_people_are_sorted_searched_and_paged(admin: httpx.Client, served: Served) -> None:
+    day = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    insert_rated(
+        served.app.state.api.settings,
+        [
+            RatedRow("e1", "ben", "group_unassigned", day, 3_000_000),
+            RatedRow("e2", "nobody", "group_unassigned", day, 1_000_000),
+        ],
+    )
+
+    def spend(**question: object) -> list[tuple[str, float]]:
+        rows = admin.post("/teams/spend", json=question).json()["teamMemberSpend"]
+        return [(row["userId"], row["overallSpendCents"]) for row in rows]
+
+    assert spend() == [("ben", 3.0), ("ann", 0.0)]
+    assert spend(sortBy="user", sortDirection="asc") == [("ann", 0.0), ("ben", 3.0)]
+    assert spend(sortBy="date", page=2, pageSize=1) == [("ann", 0.0)]
+    assert spend(searchTerm="BEN@") == [("ben", 3.0)]
+    start = int(day.timestamp() * 1000)
+    asked = {"startDate": start, "endDate": start + 86_400_000}
+    everybody = admin.post("/teams/daily-usage-data", json=asked).json()
+    assert [row["email"] for row in everybody["data"]] == ["ben@example.com", ""]
+    assert "pagination" not in everybody
+    second = admin.post("/teams/daily-usage-data", json={**asked, "page": 2, "pageSize": 1}).json()
+    assert [row["userId"] for row in second["data"]] == ["ben"]
+    assert second["pagination"] == {
+        "page": 2,
+        "pageSize": 1,
+        "totalUsers": 3,
+        "totalPages": 3,
+        "hasNextPage": True,
+        "hasPreviousPage": True,
+    }
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
