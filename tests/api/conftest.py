@@ -1,6 +1,7 @@
 """Databases (SQLite and PostgreSQL), a clock that tests move, and a ready organisation."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from api.rules.change import Actor, Control
 from api.rules.organizations import OrganizationSettings, create_organization
@@ -45,27 +46,46 @@ def postgresql_server() -> Iterator[str]:
         yield url
 
 
-def new_postgresql_database(server: str) -> str:
+def new_postgresql_database(server: str, template: str = "template1") -> str:
+    """The URL of a new database, a copy of the template, to which nobody may be connected."""
     name = f"test_{uuid4().hex[:12]}"
     engine = create_engine(
         server.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
     )
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
     engine.dispose()
     return f"{server.replace('postgresql:', 'postgresql+psycopg:').rsplit('/', 1)[0]}/{name}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of each kind."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'control-plane.sqlite'}"
-    else:
-        url = new_postgresql_database(request.getfixturevalue("postgresql_server"))
-    opened = Store(url)
+        return f"sqlite:///{tmp_path / 'control-plane.sqlite'}"
+    return new_postgresql_database(request.getfixturevalue("postgresql_server"))
+
+
+@pytest.fixture
+def store(empty_database: str) -> Iterator[Store]:
+    opened = Store(empty_database)
     migrate(opened)
     yield opened
     opened.close()
+
+
+def backup_of(store: Store) -> Store:
+    """A copy of the database as it is now. Of SQLite's file everything is in the main one, since
+    the last connection has been closed; PostgreSQL makes it from a template."""
+    store.engine.dispose()
+    url = make_url(store.url)
+    assert url.database
+    if store.is_sqlite:
+        copy = f"{url.database}.backup"
+        shutil.copy(url.database, copy)
+        return Store(f"sqlite:///{copy}")
+    server = url.set(drivername="postgresql", database="postgres").render_as_string(False)
+    return Store(new_postgresql_database(server, url.database))
 
 
 @pytest.fixture

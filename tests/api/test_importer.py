@@ -1,8 +1,5 @@
 """`metering facts import` after an older backup, and erasing a person."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 from sqlalchemy import delete, select, text
 
@@ -22,7 +19,7 @@ from api.storage.models import Member, Website
 from api.storage.store import Store
 from schemas import codec
 from schemas.settings import Settings
-from tests.api.conftest import ADMIN, Clock, new_control
+from tests.api.conftest import ADMIN, Clock, backup_of, new_control
 from tests.api.seen import facts, group, places, replayed_places
 from tests.api.topic import read_all
 
@@ -60,24 +57,22 @@ def after_backup(control: Control) -> None:
 
 
 async def restored_from_backup(
-    settings: Settings, store: Store, clock: Clock, path: Path
+    settings: Settings, store: Store, clock: Clock
 ) -> tuple[Control, Control]:
     """The control plane that went on, and the one on the restored backup."""
     control = new_control(store, clock)
     before_backup(control)
     await publish(settings, store, clock)
-    store.engine.dispose()
-    shutil.copy(path / "control-plane.sqlite", path / "backup.sqlite")
+    old = backup_of(store)
     after_backup(control)
     await publish(settings, store, clock)
-    old = Store(f"sqlite:///{path / 'backup.sqlite'}")
     return control, Control(old, clock, control.alias_secret)
 
 
 async def test_the_database_learns_what_it_forgot(
-    sqlite_store: Store, clock: Clock, settings: Settings, tmp_path: Path
+    store: Store, clock: Clock, settings: Settings
 ) -> None:
-    lost, back = await restored_from_backup(settings, sqlite_store, clock, tmp_path)
+    lost, back = await restored_from_backup(settings, store, clock)
     with pytest.raises(compare.Halt):
         await publish(settings, back.store, clock)
     done = await import_facts(settings, back.store, clock)
@@ -102,9 +97,9 @@ async def test_the_database_learns_what_it_forgot(
 
 
 async def test_what_was_changed_on_the_backup_moves_behind(
-    sqlite_store: Store, clock: Clock, settings: Settings, tmp_path: Path
+    store: Store, clock: Clock, settings: Settings
 ) -> None:
-    lost, back = await restored_from_backup(settings, sqlite_store, clock, tmp_path)
+    lost, back = await restored_from_backup(settings, store, clock)
     clock.forward(minutes=5)
     with back.change("org_a", ADMIN) as change:
         move_members(change, {"ann": "g1"})
@@ -119,30 +114,30 @@ async def test_what_was_changed_on_the_backup_moves_behind(
 
 
 async def test_an_import_with_nothing_to_learn_changes_nothing(
-    sqlite_store: Store, clock: Clock, settings: Settings
+    store: Store, clock: Clock, settings: Settings
 ) -> None:
-    control = new_control(sqlite_store, clock)
+    control = new_control(store, clock)
     before_backup(control)
     before = facts(control)
-    assert (await import_facts(settings, sqlite_store, clock)).learnt == 0
-    await publish(settings, sqlite_store, clock)
-    assert (await import_facts(settings, sqlite_store, clock)).learnt == 0
+    assert (await import_facts(settings, store, clock)).learnt == 0
+    await publish(settings, store, clock)
+    assert (await import_facts(settings, store, clock)).learnt == 0
     assert facts(control) == before
 
 
 async def test_facts_that_are_nowhere_cannot_be_repaired(
-    sqlite_store: Store, clock: Clock, settings: Settings
+    store: Store, clock: Clock, settings: Settings
 ) -> None:
-    control = new_control(sqlite_store, clock)
+    control = new_control(store, clock)
     before_backup(control)
-    with sqlite_store.write() as session:
+    with store.write() as session:
         session.execute(delete(OutboxFact).where(OutboxFact.version < 3))
-    await publish(settings, sqlite_store, clock)
-    with sqlite_store.write() as session:
+    await publish(settings, store, clock)
+    with store.write() as session:
         for table in ("outbox", "topic_positions"):
             session.execute(text(f"DELETE FROM {table}"))
     with pytest.raises(Unrepairable):
-        await import_facts(settings, sqlite_store, clock)
+        await import_facts(settings, store, clock)
 
 
 def test_an_erased_person_is_nowhere_in_the_database(control: Control) -> None:

@@ -38,14 +38,17 @@ def start(settings: Settings, port: int) -> subprocess.Popen[bytes]:
         "METERING_TOPIC_PREFIX": settings.topic_prefix,
         "METERING_PARTITIONS": str(settings.partitions),
         "METERING_DATA_DIR": str(settings.data_dir),
+        "METERING_DATABASE_URL": settings.database_url,
         "METERING_API_PORT": str(port),
         "METERING_LOG_LEVEL": "error",
     }
     return subprocess.Popen([sys.executable, "-c", CHILD], env=environment)
 
 
-def test_killed_at_any_moment(make_settings: MakeSettings, kafka: object) -> None:
-    settings = make_settings()
+def test_killed_at_any_moment(
+    make_settings: MakeSettings, kafka: object, empty_database: str
+) -> None:
+    settings = make_settings(database_url=empty_database)
     asyncio.run(create_topics(settings))
     store = Store(database_url(settings))
     migrate(store)
