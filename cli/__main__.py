@@ -222,9 +222,10 @@ def doctor() -> None:
 @app.command()
 def config() -> None:
     """Print the effective settings, secrets masked, and where each comes from."""
+    from cli.api import load_options
     from cli.configuration import effective, load_settings, unknown_variables
 
-    rows = effective(load_settings())
+    rows = effective(load_settings(), load_options())
     width = max(len(row.variable) for row in rows)
     for row in rows:
         typer.echo(f"{row.variable:<{width}}  {row.value or '-':<24}  {row.source}")

@@ -15,12 +15,16 @@ from typing import Any, Final
 from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 
+from api.options import ApiOptions
 from cli.errors import WRONG_SETTINGS, Failure
 from schemas.settings import Settings
 
 PREFIX: Final = "METERING_"
 API_PREFIX: Final = "METERING_API_"
-"""Options of the API process alone; it checks them itself."""
+API_URL: Final = "METERING_API_URL"
+OPERATOR_KEY: Final = "METERING_API_OPERATOR_KEY"
+ADMIN_KEY: Final = "METERING_API_ADMIN_KEY"
+"""Where `up.env` tells people where the API is, and their keys; no process reads these three."""
 FILE_VARIABLE: Final = "METERING_CONFIG_FILE"
 ADDRESS_VARIABLES: Final = ("METERING_KAFKA_BOOTSTRAP", "METERING_CLICKHOUSE_URL")
 UP_FILE: Final = "up.env"
@@ -90,37 +94,42 @@ def explicit_variables(environment: Mapping[str, str] = os.environ) -> dict[str,
     }
 
 
-def effective(settings: Settings, environment: Mapping[str, str] = os.environ) -> list[Setting]:
+def effective(
+    *parts: Settings | ApiOptions, environment: Mapping[str, str] = os.environ
+) -> list[Setting]:
     """Every setting in the order of the contract, with where it came from."""
     file = settings_file(environment)
     in_file = dotenv_values(file) if file else {}
     given = {name.upper() for name in environment}
     found = []
-    for field in Settings.model_fields:
-        variable = variable_of(field)
-        source = "default"
-        if variable in given:
-            source = "environment"
-        elif variable in in_file:
-            source = str(file)
-        found.append(Setting(variable, _shown(getattr(settings, field)), source))
+    for part in parts:
+        for field in type(part).model_fields:
+            variable = variable_of(field, type(part))
+            source = "default"
+            if variable in given:
+                source = "environment"
+            elif variable in in_file:
+                source = str(file)
+            found.append(Setting(variable, _shown(getattr(part, field)), source))
     return found
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """A sentence for each METERING_ variable that nothing reads: most often a slip of the pen."""
-    known = {variable_of(field) for field in Settings.model_fields} | {FILE_VARIABLE}
+    known = {FILE_VARIABLE, API_URL, OPERATOR_KEY, ADMIN_KEY}
+    for model in (Settings, ApiOptions):
+        known |= {variable_of(field, model) for field in model.model_fields}
     complaints = []
     for name in sorted(environment):
-        if name.startswith(PREFIX) and not name.startswith(API_PREFIX) and name not in known:
+        if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             complaints.append(f"{name} is set, but nothing reads it{hint}")
     return complaints
 
 
-def variable_of(field: str) -> str:
-    return PREFIX + field.upper()
+def variable_of(field: str, model: type[Settings] | type[ApiOptions] = Settings) -> str:
+    return (API_PREFIX if model is ApiOptions else PREFIX) + field.upper()
 
 
 def _shown(value: Any) -> str:

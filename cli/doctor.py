@@ -253,7 +253,8 @@ def _database(settings: Settings) -> list[Finding]:
 
 def _said(error: Exception) -> str:
     """What the driver said, without the statement and the links that are put around it."""
-    return one_line(getattr(error, "orig", None) or error.__cause__ or error)
+    inner = error.__cause__ or error
+    return one_line(getattr(inner, "orig", None) or inner)
 
 
 def _halts(store: Store) -> list[Finding]:

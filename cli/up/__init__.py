@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from cli.configuration import (
+    ADMIN_KEY,
+    API_URL,
     FILE_VARIABLE,
+    OPERATOR_KEY,
     PREFIX,
     UP_FILE,
     explicit_variables,
@@ -23,7 +26,7 @@ from cli.configuration import (
     settings_from,
 )
 from cli.errors import Failure
-from cli.up.data_dir import ADMIN_KEY, OPERATOR_KEY, DataDirectory
+from cli.up.data_dir import DataDirectory
 from cli.up.demo_state import DEMO_ORGANIZATION
 from cli.up.directions import directions
 from cli.up.parts import ROOT, Command, last_words
@@ -130,7 +133,7 @@ class _Up:
 
     def _write_settings(self) -> Path:
         """For other commands and for people, who are also told the API's address and keys."""
-        for_people = {"METERING_API_URL": self._api_url}
+        for_people = {API_URL: self._api_url}
         for name in (OPERATOR_KEY, ADMIN_KEY):
             if secret := self._directory.secret(name):
                 for_people[name] = secret

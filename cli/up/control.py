@@ -14,8 +14,9 @@ from api.errors import Refused
 from api.outbox.compare import TOPIC_AHEAD
 from api.rules.keys import Scope
 from api.seed import add_grants, ensure_key, seed_organization
+from cli.configuration import ADMIN_KEY, OPERATOR_KEY
 from cli.up import demo
-from cli.up.data_dir import ADMIN_KEY, OPERATOR_KEY, DataDirectory
+from cli.up.data_dir import DataDirectory
 from cli.up.demo_state import DEMO_ORGANIZATION, DemoState
 from schemas.settings import Settings
 

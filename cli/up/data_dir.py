@@ -19,9 +19,6 @@ from deploy.embedded.ports import free_port, is_free
 PORTS: Final = ("kafka", "clickhouse", "worker_metrics", "sink_metrics", "api")
 ALIAS_SECRET_BYTES: Final = 32
 SECRETS_FILE: Final = "secrets.json"
-OPERATOR_KEY: Final = "METERING_API_OPERATOR_KEY"
-ADMIN_KEY: Final = "METERING_API_ADMIN_KEY"
-"""API keys under the names by which `up.env` offers them to people; no process reads them."""
 
 
 class DataDirectory:

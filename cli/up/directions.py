@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from cli.configuration import UP_FILE
-from cli.up.data_dir import ADMIN_KEY, OPERATOR_KEY
+from cli.configuration import ADMIN_KEY, OPERATOR_KEY, UP_FILE
 
 SPEND = "SELECT group_name, sum(cost_micro) FROM spend GROUP BY group_name"
 

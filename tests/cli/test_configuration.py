@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from cli.configuration import effective, explicit_variables, load_settings, unknown_variables
+from cli.api import load_options
+from cli.configuration import (
+    Setting,
+    effective,
+    explicit_variables,
+    load_settings,
+    unknown_variables,
+)
 from cli.errors import Failure
 from schemas.settings import Settings
 
@@ -87,6 +94,17 @@ def test_settings_that_contradict_each_other(bare: pytest.MonkeyPatch) -> None:
 def test_unknown_variables_are_named() -> None:
     assert unknown_variables({"METERING_APP_ID": "x", "PATH": "y"}) == []
     assert "nothing reads it" in unknown_variables({"METERING_XYZZY": "1"})[0]
+    assert unknown_variables({"METERING_API_PORT": "1", "METERING_API_URL": "http://x"}) == []
+    (slip,) = unknown_variables({"METERING_API_PROT": "1"})
+    assert "did you mean METERING_API_PORT?" in slip
+
+
+@pytest.mark.usefixtures("bare")
+def test_options_of_the_api_are_shown_too(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("METERING_API_PORT", "1234")
+    rows = {row.variable: row for row in effective(load_settings(), load_options())}
+    assert rows["METERING_API_PORT"] == Setting("METERING_API_PORT", "1234", "environment")
+    assert rows["METERING_API_PUBLISH"].source == "default"
 
 
 def test_what_up_passes_on_is_what_was_said(tmp_path: Path) -> None:

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 
+from api.options import ApiOptions
+from cli import facts_import, groups, keys
+from cli.__main__ import app
 from schemas.settings import Settings
 from tests.cli.conftest import ROOT, bare_environment
 from tests.cli.readme import Terminal, blocks, normalised, with_outputs
@@ -28,7 +32,10 @@ def test_the_commands_print_what_it_says(tmp_path: Path) -> None:
         environment = {**bare_environment(), "METERING_DATA_DIR": str(up.data_dir)}
         terminal = Terminal(tmp_path, environment)
         examples = [example for block in blocks(text) for example in block]
-        printed = [terminal.run(example) for example in examples]
+        try:
+            printed = [terminal.run(example) for example in examples]
+        finally:
+            terminal.close()
         up.interrupt()
     finally:
         up.end()
@@ -39,30 +46,32 @@ def test_the_commands_print_what_it_says(tmp_path: Path) -> None:
         assert normalised(output) == normalised(example.output), example.command
 
 
-def test_the_configuration_table_is_that_of_settings() -> None:
+def test_the_configuration_table_is_that_of_settings_and_options() -> None:
     rows = re.findall(r"^\| `(METERING_\w+)` \| (?:`([^`]*)`)? ?\|", README.read_text(), re.M)
-    expected = [(f"METERING_{name.upper()}", _default(name)) for name in Settings.model_fields]
+    expected = [
+        (f"{prefix}{name.upper()}", _default(field))
+        for prefix, model in (("METERING_", Settings), ("METERING_API_", ApiOptions))
+        for name, field in model.model_fields.items()
+    ]
     assert rows == expected
 
 
 def test_every_command_is_described() -> None:
-    from cli.__main__ import app
-
     described = README.read_text(encoding="utf-8").partition("## Commands")[2]
     for command in app.registered_commands:
         name = command.name or command.callback.__name__  # type: ignore[union-attr]
-        if not command.hidden and name not in {
-            "erase-member",
-            "api",
-            "groups",
-            "keys",
-            "facts",
-        }:
-            assert f"`{name}" in described, name
+        assert command.hidden or f"`{name}" in described, name
+    for group, part in (("groups", groups.app), ("keys", keys.app), ("facts", facts_import.app)):
+        rows = " ".join(re.findall(rf"^\| .*`{group} .*$", described, re.M))
+        for command in part.registered_commands:
+            name = command.name or command.callback.__name__  # type: ignore[union-attr]
+            assert re.search(rf"\b{name}\b", rows), f"{group} {name}"
 
 
-def _default(name: str) -> str:
-    default = Settings.model_fields[name].default
+def _default(field: FieldInfo) -> str:
+    default = field.default
     if isinstance(default, SecretStr):
         default = default.get_secret_value()
+    if isinstance(default, bool):
+        return str(default).lower()
     return "" if default is None else str(default)

@@ -15,9 +15,10 @@ from api.storage.ledgers import ApiKey, Grant, OutboxFact
 from api.storage.migrate import migrate
 from api.storage.models import Member, Organization
 from api.storage.store import Store, database_url
+from cli.configuration import ADMIN_KEY, OPERATOR_KEY
 from cli.up import demo
 from cli.up.control import prepare
-from cli.up.data_dir import ADMIN_KEY, OPERATOR_KEY, DataDirectory
+from cli.up.data_dir import DataDirectory
 from cli.up.demo_state import DEMO_ORGANIZATION, DemoState
 from schemas import codec
 from schemas.settings import Settings
