@@ -18,6 +18,7 @@ QUIET: Final = (
     "urllib3",
     "clickhouse_connect",
     "aiohttp",
+    "alembic",
     # Faust logs a service's coming and going under the module of its class.
     "streams.exactly_once.transport",
     "streams.exactly_once.faust_settings",

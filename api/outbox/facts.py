@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from sqlalchemy import func, select, update
@@ -24,8 +23,6 @@ from api.storage.store import Store
 from schemas import topics
 from schemas.settings import Settings
 from streams.kafka import client_options
-
-log = structlog.get_logger()
 
 ROUND_FACTS: Final = 1_000
 REQUEST_TIMEOUT_MS: Final = 10_000
@@ -184,7 +181,6 @@ class FactPublisher:
 
     def halt(self, halt: Halt) -> None:
         """Writes down why publishing stopped, so that every process sees it."""
-        log.error("publishing halted", topic=halt.topic, code=halt.code, what=halt.message)
         with self.store.write() as session:
             compare.write_halt(session, halt, self.clock())
 

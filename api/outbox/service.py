@@ -39,6 +39,8 @@ class Outbox:
     clock: Clock
     first_look: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the topics have been compared with the database, or could not be reached."""
+    _halted: str = ""
+    """Why publishing has stopped, as it was said."""
     _loop: asyncio.AbstractEventLoop | None = None
     _signals: tuple[asyncio.Event, ...] = ()
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -99,6 +101,9 @@ class Outbox:
             await self._take(lock)
             await publisher.open()
             metrics.HALTED.set(0)
+            if self._halted:
+                log.info("publishing goes on")
+                self._halted = ""
             self.first_look.set()
             while True:
                 if not await publisher.publish_round():
@@ -106,12 +111,19 @@ class Outbox:
         except Halt as halt:
             if halt.topic:
                 await asyncio.to_thread(publisher.halt, halt)
+                self._say(halt)
             self.first_look.set()
             # While nothing is published, `metering facts import` may have the lock.
             await asyncio.to_thread(lock.release)
             await asyncio.sleep(HALT_LOOK_S)
         finally:
             await publisher.close()
+
+    def _say(self, halt: Halt) -> None:
+        """Once, not at every look."""
+        if halt.message != self._halted:
+            log.error("publishing halted", topic=halt.topic, code=halt.code, what=halt.message)
+            self._halted = halt.message
 
     async def _write_names(self) -> None:
         client: Any = await asyncio.to_thread(connect, self.settings)

@@ -187,6 +187,12 @@ def test_facts_of_an_older_release_are_imported_beside_it(tmp_path: Path) -> Non
         up.wait_for(r"control plane: The topic 'memberships' has version 1 .*fresh --data-dir\.")
         assert "demo: a week" not in up.said
         assert "1 facts of 1 organisations" in metering(data_dir, "facts", "import", "--yes")
+        log = data_dir / "logs" / "api.log"
+        deadline = time.monotonic() + 15
+        while "publishing goes on" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        assert log.read_text().count("publishing halted") == 1
         assert up.interrupt() == 0
     finally:
         up.end()
