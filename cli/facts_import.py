@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -11,8 +10,10 @@ from cli.configuration import load_settings
 from cli.errors import Failure
 
 if TYPE_CHECKING:
+    from api.outbox.importer import Imported
     from api.outbox.lock import PublisherLock
-    from api.storage.store import Store
+    from api.outbox.recall import Recalled
+    from api.rules.change import Control
     from schemas.settings import Settings
 
 LOCK_WAIT_S: Final = 5.0
@@ -32,8 +33,10 @@ def import_(
 ) -> None:
     """Bring the database to the ends of its topics, so that publishing may go on.
 
-    Names are not in facts: they come back from ClickHouse, if it answers. An API process may run
-    if it has stopped publishing; it goes on by itself afterwards.
+    Names are not in facts: they come back from ClickHouse, if it answers. Of an e-mail alias the
+    facts have only a hash: its address comes back if it is somebody's main one or if usage was
+    sent under it; of the others the output says how many there are. An API process may run if
+    it has stopped publishing; it goes on by itself afterwards.
     """
     from api.outbox.importer import Unrepairable, import_facts
     from api.outbox.lock import publisher_lock
@@ -47,16 +50,19 @@ def import_(
         if not _taken(lock):
             raise Failure("An API process publishes just now: stop it first.")
         try:
-            done = asyncio.run(import_facts(settings, control.store, lambda: datetime.now(UTC)))
+            done = asyncio.run(
+                import_facts(settings, control.store, control.clock, control.alias_secret)
+            )
         except Unrepairable as error:
             raise Failure(str(error)) from error
         finally:
             lock.release()
-        recalled = _recall(settings, control.store, done.organizations)
+        recalled = _recall(settings, control, done)
     typer.echo(
         f"{done.learnt} facts of {len(done.organizations)} organisations were learnt, "
         f"{done.moved_behind} unpublished ones moved behind them, {done.ignored} ignored. "
-        f"{recalled}"
+        f"{done.default_prices} prices came back into the default book; {done.told} facts of it "
+        f"wait for organisations that had not heard of them. {recalled}"
     )
 
 
@@ -70,16 +76,34 @@ def _taken(lock: "PublisherLock") -> bool:
     return True
 
 
-def _recall(settings: "Settings", store: "Store", organization_ids: set[str]) -> str:
+def _recall(settings: "Settings", control: "Control", done: "Imported") -> str:
     """Names come from ClickHouse, if it answers."""
-    from api.outbox.recall import recall_names
+    from api.outbox.recall import Recalled, recall_names, to_recall
     from warehouse.connection import WarehouseError, connect
 
     try:
         client = connect(settings)
     except WarehouseError:
-        return "ClickHouse is away: what came back has its id for a name."
+        return (
+            "ClickHouse is away: what came back has its id for a name. "
+            + _unknown(Recalled(unknown_aliases=done.unknown_aliases))
+        ).strip()
     try:
-        return f"{recall_names(store, client, organization_ids)} names came back from ClickHouse."
+        asked = done.organizations | to_recall(control.store)
+        recalled = recall_names(control.store, client, asked, control.alias_secret)
     finally:
         client.close()
+    return (
+        f"{recalled.names} names and {recalled.aliases} aliases came back from ClickHouse. "
+        + _unknown(recalled)
+    ).strip()
+
+
+def _unknown(recalled: "Recalled") -> str:
+    """What cannot be restored."""
+    if not recalled.unknown_aliases:
+        return ""
+    return (
+        f"The addresses of {recalled.unknown_aliases} aliases are lost: usage under them still "
+        "goes to their members, but they are not listed; add them again to see and remove them."
+    )

@@ -2,7 +2,8 @@
 
 Reads what lies beyond the known positions, writes the facts that are missing into the database,
 and lifts the halt. Names are not in facts: groups and members that come back this way have their
-ids for names, until `recall` has asked ClickHouse, which is told nothing by an import.
+ids for names, until `recall` has asked ClickHouse, which is told nothing by an import. Aliases are
+only hashes there: addresses that the database still has follow them, the others are for `recall`.
 What the database has given out but not published moves behind what it has learnt: nobody has seen
 those versions yet. Only for a database behind its topics; a lost cluster is another matter.
 """
@@ -19,7 +20,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from api.outbox import compare
+from api.outbox.default_book import default_price, restore_default_book
 from api.outbox.replay import apply_fact
+from api.rules.aliases import follow_facts
 from api.rules.change import Clock
 from api.storage.ledgers import OutboxFact, PublishingHalt
 from api.storage.models import Organization
@@ -35,23 +38,51 @@ VERSION_COLUMNS = {topics.MEMBERSHIPS: "memberships_version", topics.CREDITS: "c
 
 @dataclass
 class Imported:
-    """What an import did. `ignored` records could not be read, or contradict what is known."""
+    """What an import did. `ignored` records could not be read, or contradict what is known;
+    `default_prices` came back into the default book, and `told` facts of them wait for
+    organisations that had not heard of them; of `unknown_aliases` only the hash is known."""
 
     learnt: int = 0
     moved_behind: int = 0
     ignored: int = 0
+    default_prices: int = 0
+    told: int = 0
+    unknown_aliases: int = 0
     organizations: set[str] = field(default_factory=set)
+    saw_default_prices: bool = False
 
 
 class Unrepairable(Exception):
     """The topics do not continue this database: a version is missing between the two."""
 
 
-async def import_facts(settings: Settings, store: Store, clock: Clock) -> Imported:
+async def import_facts(
+    settings: Settings, store: Store, clock: Clock, alias_secret: bytes
+) -> Imported:
     """Brings the database to the ends of both topics, in one transaction.
 
     Raises KafkaError where the broker is away, and Unrepairable where facts are missing.
     """
+    found, ends = await _read_topics(settings, store)
+    imported = Imported()
+    with store.write() as session:
+        for topic in topics.FACTS:
+            _import_topic(session, topic, found[topic], clock(), imported)
+        for organization_id in sorted(imported.organizations):
+            unknown = follow_facts(session, organization_id, alias_secret)
+            imported.unknown_aliases += len(unknown)
+        if imported.saw_default_prices:
+            imported.default_prices, imported.told = restore_default_book(session, clock())
+        for partition, end in ends.items():
+            compare.keep_position(session, partition.topic, partition.partition, end)
+        session.execute(delete(PublishingHalt))
+    return imported
+
+
+async def _read_topics(
+    settings: Settings, store: Store
+) -> tuple[dict[str, list[bytes]], dict[TopicPartition, int]]:
+    """What lies beyond the known positions by topic, and the ends up to which that was read."""
     consumer = AIOKafkaConsumer(
         **client_options(settings), enable_auto_commit=False, auto_offset_reset="none"
     )
@@ -75,14 +106,7 @@ async def import_facts(settings: Settings, store: Store, clock: Clock) -> Import
                     found[topic] += [value for _, value in records]
     finally:
         await consumer.stop()
-    imported = Imported()
-    with store.write() as session:
-        for topic in topics.FACTS:
-            _import_topic(session, topic, found[topic], clock(), imported)
-        for partition, end in ends.items():
-            compare.keep_position(session, partition.topic, partition.partition, end)
-        session.execute(delete(PublishingHalt))
-    return imported
+    return found, ends
 
 
 def _import_topic(
@@ -96,6 +120,8 @@ def _import_topic(
         except (msgspec.MsgspecError, UnicodeDecodeError):
             imported.ignored += 1
             continue
+        if isinstance(record, MembershipRecord) and default_price(record):
+            imported.saw_default_prices = True
         by_organization[record.organization_id].setdefault(record.version, (record, value))
     for organization_id, records in sorted(by_organization.items()):
         _import_organization(session, topic, organization_id, records, now, imported)

@@ -1,4 +1,7 @@
-"""One fact into the tables, as far as a fact can tell: everything but names."""
+"""One fact into the tables, as far as a fact can tell: everything but names and addresses.
+
+Of what only all facts together tell the importer takes care: aliases and the default book.
+"""
 
 from typing import Any
 
@@ -44,7 +47,7 @@ def apply_fact(
         case records.Granted() | records.Revoked():
             _grant(session, record, fact)
         case _:
-            # Aliases are hashes here, renamed groups nameless, adjustments not kept in a table.
+            # Renamed groups are nameless here, adjustments are not kept in a table.
             pass
     session.flush()
     return organization
@@ -173,7 +176,6 @@ def _website(session: Session, record: Any, fact: Any) -> None:
 
 def _price(session: Session, record: Any, fact: Any) -> None:
     if fact.book == "default":
-        # The default book is one for all; an operator sets it again where it is behind.
         return
     session.add(
         Price(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from api.ids import new_id
+from api.rules.aliases import lost_among
 from api.rules.change import Change
 from api.rules.members import NewMember, rejoin_or_create
 from api.rules.memberships import chunks
@@ -58,7 +59,7 @@ def introduce(
 
 def _taken(change: Change, folded: list[str]) -> set[str]:
     """Addresses that somebody has or had."""
-    found: set[str] = set()
+    found = lost_among(change, folded)
     for portion in chunks(folded):
         organization = change.organization_id
         for column, query in (

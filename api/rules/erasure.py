@@ -12,7 +12,7 @@ from api.rules.change import Change
 from api.rules.directory import leave_all_directories
 from api.rules.memberships import place
 from api.storage.ledgers import AuditEntry, IdempotencyKey
-from api.storage.models import Member, MemberAlias
+from api.storage.models import LostAlias, Member, MemberAlias
 from schemas import codec
 from schemas.records import MemberAlias as AliasFact
 from schemas.records import MemberRemoved
@@ -52,15 +52,22 @@ def erase_member(change: Change, member_id: str) -> None:
 
 
 def _erase_aliases(change: Change, member_id: str) -> None:
+    """Those too of which only the hash is known here."""
     rows = change.session.scalars(
         select(MemberAlias).where(
             MemberAlias.organization_id == change.organization_id,
             MemberAlias.member_id == member_id,
         )
     ).all()
-    for row in rows:
-        hashed = codec.alias_hash(change.alias_secret, row.alias_folded)
+    lost = change.session.scalars(
+        select(LostAlias).where(
+            LostAlias.organization_id == change.organization_id, LostAlias.member_id == member_id
+        )
+    ).all()
+    hashes = [codec.alias_hash(change.alias_secret, row.alias_folded) for row in rows]
+    for hashed in sorted([*hashes, *(row.alias_hash for row in lost)]):
         change.member_fact(AliasFact(member_id, hashed, removed=True))
+    for row in (*rows, *lost):
         change.session.delete(row)
     change.session.flush()
 

@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 
 from api.errors import Refused, conflict, invalid, not_found
 from api.ids import new_id
+from api.rules.aliases import lost_alias
 from api.rules.change import Change
 from api.rules.directory import leave_all_directories, settle
 from api.rules.memberships import current_memberships, live_group, place, refuse_synced
@@ -131,7 +132,8 @@ def add_alias(change: Change, member_id: str, alias: str) -> None:
     there = change.session.get(MemberAlias, (change.organization_id, fold(cleaned)))
     if there is not None and there.member_id == member.id:
         return
-    if there is not None:
+    lost = lost_alias(change, fold(cleaned))
+    if there is not None or (lost is not None and lost.member_id != member.id):
         raise conflict("alias_taken", "Another member has this alias.", "alias")
     there_are = change.session.scalar(
         select(func.count()).where(
@@ -159,16 +161,23 @@ def remove_alias(change: Change, member_id: str, alias: str) -> None:
 
 
 def _insert_alias(change: Change, member_id: str, text: str) -> None:
+    folded = fold(text)
     change.session.add(
         MemberAlias(
             organization_id=change.organization_id,
-            alias_folded=fold(text),
+            alias_folded=folded,
             alias=text,
             member_id=member_id,
         )
     )
+    lost = lost_alias(change, folded)
+    if lost is not None:
+        change.session.delete(lost)
     change.session.flush()
-    _alias_fact(change, member_id, fold(text), removed=False)
+    if lost is None or lost.member_id != member_id:
+        if lost is not None:
+            _alias_fact(change, lost.member_id, folded, removed=True)
+        _alias_fact(change, member_id, folded, removed=False)
     change.audit("member.alias_added", ("member", member_id), None, {"alias": text})
 
 

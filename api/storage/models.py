@@ -98,6 +98,18 @@ class MemberAlias(Base):
     member_id: Mapped[str] = mapped_column(ID)
 
 
+class LostAlias(Base):
+    """An alias that the pipeline has and of which only the hash is known here: facts were
+    imported after an older backup was restored. Usually empty."""
+
+    __tablename__ = "lost_aliases"
+    __table_args__ = (of_organization("lost_aliases", "member_id", "members"),)
+
+    organization_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    alias_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    member_id: Mapped[str] = mapped_column(ID)
+
+
 class DirectoryGroup(Base):
     """A group of the identity provider, as SCIM tells it."""
 

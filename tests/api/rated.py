@@ -16,6 +16,7 @@ class RatedRow:
     cost_micro: int
     overage_micro: int = 0
     meter: str = "ai.tokens"
+    subject: str = ""
 
 
 def insert_rated(settings: Settings, rows: list[RatedRow], organization_id: str = "org_a") -> None:
@@ -27,7 +28,7 @@ def insert_rated(settings: Settings, rows: list[RatedRow], organization_id: str 
         "revision": [0] * len(rows),
         "event_time": [row.event_time for row in rows],
         "meter": [row.meter for row in rows],
-        "subject": [row.member_id for row in rows],
+        "subject": [row.subject or row.member_id for row in rows],
         "member_id": [row.member_id for row in rows],
         "stamped_group_id": [row.group_id for row in rows],
         "cost_micro": [row.cost_micro for row in rows],

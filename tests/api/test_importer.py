@@ -1,25 +1,40 @@
 """`metering facts import` after an older backup, and erasing a person."""
 
+import asyncio
+
 import pytest
 from sqlalchemy import delete, select, text
+from typer.testing import CliRunner
 
+from api.errors import Refused
 from api.outbox import compare
 from api.outbox.facts import FactPublisher
 from api.outbox.importer import Unrepairable, import_facts
+from api.rules.aliases import aliases_told
+from api.rules.bulk_members import join_many
 from api.rules.change import Control
-from api.rules.credits import NewGrant, NewPrice, grant, set_price
+from api.rules.credits import NewGrant, NewPrice, grant, set_default_price, set_price
 from api.rules.erasure import erase_member
 from api.rules.groups import create_group, delete_group
-from api.rules.members import NewMember, add_alias, create_member, remove_member
+from api.rules.members import (
+    NewMember,
+    add_alias,
+    create_member,
+    remove_alias,
+    remove_member,
+    update_member,
+)
 from api.rules.memberships import move_members
 from api.rules.organizations import OrganizationSettings, create_organization
 from api.rules.websites import create_website
-from api.storage.ledgers import Grant, OutboxFact, PublishingHalt
-from api.storage.models import Member, Website
+from api.storage.ledgers import Grant, OutboxFact, Price, PublishingHalt
+from api.storage.models import Member, MemberAlias, Website
 from api.storage.store import Store
+from cli import facts_import
 from schemas import codec
+from schemas.records import PriceSet
 from schemas.settings import Settings
-from tests.api.conftest import ADMIN, Clock, backup_of, new_control
+from tests.api.conftest import ADMIN, SECRET, Clock, backup_of, new_control
 from tests.api.seen import facts, group, places, replayed_places
 from tests.api.topic import read_all
 
@@ -75,7 +90,7 @@ async def test_the_database_learns_what_it_forgot(
     lost, back = await restored_from_backup(settings, store, clock)
     with pytest.raises(compare.Halt):
         await publish(settings, back.store, clock)
-    done = await import_facts(settings, back.store, clock)
+    done = await import_facts(settings, back.store, clock, SECRET)
     assert done.organizations == {"org_a", "org_new"}
     assert facts(back) == facts(lost)
     assert places(back) == places(lost) == replayed_places(back) == {"ann": "g2"}
@@ -103,7 +118,7 @@ async def test_what_was_changed_on_the_backup_moves_behind(
     clock.forward(minutes=5)
     with back.change("org_a", ADMIN) as change:
         move_members(change, {"ann": "g1"})
-    done = await import_facts(settings, back.store, clock)
+    done = await import_facts(settings, back.store, clock, SECRET)
     assert done.moved_behind == 1
     with back.store.read() as session:
         assert session.scalar(select(PublishingHalt)) is None
@@ -119,9 +134,9 @@ async def test_an_import_with_nothing_to_learn_changes_nothing(
     control = new_control(store, clock)
     before_backup(control)
     before = facts(control)
-    assert (await import_facts(settings, store, clock)).learnt == 0
+    assert (await import_facts(settings, store, clock, SECRET)).learnt == 0
     await publish(settings, store, clock)
-    assert (await import_facts(settings, store, clock)).learnt == 0
+    assert (await import_facts(settings, store, clock, SECRET)).learnt == 0
     assert facts(control) == before
 
 
@@ -137,7 +152,157 @@ async def test_facts_that_are_nowhere_cannot_be_repaired(
         for table in ("outbox", "topic_positions"):
             session.execute(text(f"DELETE FROM {table}"))
     with pytest.raises(Unrepairable):
-        await import_facts(settings, store, clock)
+        await import_facts(settings, store, clock, SECRET)
+
+
+async def test_the_default_book_comes_back_and_everybody_hears_of_it(
+    store: Store, clock: Clock, settings: Settings
+) -> None:
+    control = new_control(store, clock)
+    with control.transaction(ADMIN) as transaction:
+        set_default_price(transaction, NewPrice("ai.tokens", 3))
+    await publish(settings, store, clock)
+    back = Control(backup_of(store), clock, SECRET)
+    clock.forward(days=1)
+    for price in (NewPrice("ai.tokens", 4), NewPrice("ai.images", 7), NewPrice("ai.tokens", 4)):
+        with control.transaction(ADMIN) as transaction:
+            set_default_price(transaction, price)
+    with control.transaction(ADMIN) as transaction:
+        create_organization(transaction, "New", OrganizationSettings(), "org_new")
+    await publish(settings, store, clock)
+    with back.transaction(ADMIN) as transaction:
+        create_organization(transaction, "Late", OrganizationSettings(), "org_late")
+    assert default_prices(back, "org_late") == [("ai.tokens", 3)]
+
+    done = await import_facts(settings, back.store, clock, SECRET)
+    assert (done.default_prices, done.told) == (3, 3)
+    assert default_book(back) == default_book(control)
+    assert facts(back) == facts(control)
+    assert sorted(default_prices(back, "org_late")) == sorted(default_prices(control, "org_a"))
+    assert (await import_facts(settings, back.store, clock, SECRET)).default_prices == 0
+    with back.transaction(ADMIN) as transaction:
+        create_organization(transaction, "Newest", OrganizationSettings(), "org_newest")
+    assert default_prices(back, "org_newest") == default_prices(control, "org_a")
+    await publish(settings, back.store, clock)
+    back.store.close()
+
+
+def default_book(control: Control) -> list[tuple[object, ...]]:
+    with control.store.read() as session:
+        rows = session.execute(
+            select(Price.meter, Price.micro_per_million_units, Price.effective_at)
+            .where(Price.organization_id.is_(None))
+            .order_by(Price.id)
+        )
+        return [tuple(row) for row in rows]
+
+
+def default_prices(control: Control, organization_id: str) -> list[tuple[str, int]]:
+    """What the facts tell the organisation of the default book."""
+    return [
+        (record.fact.meter, record.fact.micro_per_million_units)
+        for record in facts(control, organization_id)
+        if isinstance(record.fact, PriceSet) and record.fact.book == "default"
+    ]
+
+
+def aliases(control: Control) -> dict[str, str]:
+    with control.store.read() as session:
+        return dict(session.execute(select(MemberAlias.alias, MemberAlias.member_id)).all())
+
+
+def told(control: Control) -> dict[str, str]:
+    with control.store.read() as session:
+        return aliases_told(session, "org_a")
+
+
+async def with_forgotten_aliases(settings: Settings, store: Store, clock: Clock) -> Control:
+    """A restored backup after an import: two aliases changed hands, two are known as hashes."""
+    control = new_control(store, clock)
+    with control.change("org_a", ADMIN) as change:
+        for name in ("ann", "ben"):
+            create_member(change, NewMember(f"{name}@example.com", member_id=name))
+        for alias in ("a1@example.com", "a2@example.com"):
+            add_alias(change, "ann", alias)
+    await publish(settings, store, clock)
+    back = Control(backup_of(store), clock, SECRET)
+    with control.change("org_a", ADMIN) as change:
+        remove_alias(change, "ann", "a1@example.com")
+        remove_alias(change, "ann", "a2@example.com")
+        add_alias(change, "ben", "a2@example.com")
+        add_alias(change, "ben", "b2@example.com")
+        update_member(change, "ann", email="ann.new@example.com")
+    await publish(settings, store, clock)
+    done = await import_facts(settings, back.store, clock, SECRET)
+    assert done.unknown_aliases == 2
+    assert told(back) == told(control)
+    return back
+
+
+async def test_aliases_follow_the_facts(store: Store, clock: Clock, settings: Settings) -> None:
+    back = await with_forgotten_aliases(settings, store, clock)
+    known = {"ann@example.com": "ann", "ben@example.com": "ben", "a2@example.com": "ben"}
+    assert aliases(back) == known
+    there_were = len(facts(back))
+    with back.change("org_a", ADMIN) as change:
+        add_alias(change, "ben", "B2@example.com")
+    assert len(facts(back)) == there_were, "the pipeline knows that already"
+    with back.change("org_a", ADMIN) as change:
+        add_alias(change, "ann", "a1@example.com")
+    assert len(facts(back)) == there_were + 1
+    assert aliases(back) == {**known, "B2@example.com": "ben", "a1@example.com": "ann"}
+    back.store.close()
+
+
+async def test_a_forgotten_alias_is_not_given_to_another(
+    store: Store, clock: Clock, settings: Settings
+) -> None:
+    back = await with_forgotten_aliases(settings, store, clock)
+    with pytest.raises(Refused, match="alias_taken"), back.change("org_a", ADMIN) as change:
+        add_alias(change, "ann", "b2@example.com")
+    with back.change("org_a", ADMIN) as change:
+        create_member(change, NewMember("b2@example.com", member_id="cas"))
+        joined = join_many(change, ["ann.new@example.com", "dan@example.com"])
+    owners = told(back)
+    assert owners[codec.alias_hash(SECRET, "b2@example.com")] == "cas"
+    newcomer = joined.everybody["ann.new@example.com"]
+    assert owners[codec.alias_hash(SECRET, "ann.new@example.com")] == newcomer
+    back.store.close()
+
+
+def test_the_command_says_what_is_lost(
+    sqlite_store: Store,
+    clock: Clock,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    control = new_control(sqlite_store, clock)
+    with control.change("org_a", ADMIN) as change:
+        create_member(change, NewMember("ann@example.com", "Ann", member_id="ann"))
+        add_alias(change, "ann", "a1@example.com")
+    asyncio.run(publish(settings, sqlite_store, clock))
+    with sqlite_store.write() as session:
+        for table in ("topic_positions", "outbox", "member_aliases", "audit_log"):
+            session.execute(text(f"DELETE FROM {table}"))
+        session.execute(text("UPDATE members SET email = NULL, email_folded = NULL"))
+    for name in ("kafka_bootstrap", "topic_prefix", "partitions", "data_dir"):
+        monkeypatch.setenv(f"METERING_{name.upper()}", str(getattr(settings, name)))
+    monkeypatch.setenv("METERING_ALIAS_SECRET", SECRET.decode())
+    monkeypatch.setenv("METERING_CLICKHOUSE_URL", "http://127.0.0.1:1")
+    result = CliRunner().invoke(facts_import.app, ["import", "--yes"])
+    assert result.exit_code == 0, result.output
+    assert "4 facts of 1 organisations were learnt" in result.output
+    assert "The addresses of 2 aliases are lost" in result.output
+
+
+async def test_erasing_takes_the_forgotten_aliases_too(
+    store: Store, clock: Clock, settings: Settings
+) -> None:
+    back = await with_forgotten_aliases(settings, store, clock)
+    with back.change("org_a", ADMIN) as change:
+        erase_member(change, "ben")
+    assert set(told(back).values()) == {"ann"}
+    back.store.close()
 
 
 def test_an_erased_person_is_nowhere_in_the_database(control: Control) -> None:

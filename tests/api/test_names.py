@@ -7,17 +7,17 @@ import pytest
 from sqlalchemy import text
 
 from api.outbox.names import write_round
-from api.outbox.recall import recall_names
+from api.outbox.recall import Recalled, recall_names
 from api.rules.change import Control
 from api.rules.cycle import cycle_of
 from api.rules.erasure import erase_member
 from api.rules.groups import create_group, delete_group, rename_group
-from api.rules.members import NewMember, create_member, find_by_address
+from api.rules.members import NewMember, add_alias, create_member, find_by_address
 from api.rules.memberships import live_group
 from api.rules.websites import create_website
 from api.spend import Spend
 from api.storage.store import Store
-from tests.api.conftest import ADMIN, Clock, new_control
+from tests.api.conftest import ADMIN, SECRET, Clock, new_control
 from tests.api.rated import RatedRow, insert_rated
 from tests.conftest import MakeSettings
 from warehouse.connection import connect
@@ -122,12 +122,14 @@ def test_spend_agrees_with_the_report_to_the_micro_credit(
 
 
 def test_names_that_the_database_forgot_come_back(
-    sqlite_store: Store, clock: Clock, client: Any
+    sqlite_store: Store, clock: Clock, client: Any, make_settings: MakeSettings
 ) -> None:
     control = new_control(sqlite_store, clock)
     with control.change("org_a", ADMIN) as change:
         create_group(change, "Sales", "g1")
         create_member(change, NewMember("ann@example.com", "Ann", member_id="u1"))
+        add_alias(change, "u1", "ann.other@example.com")
+        add_alias(change, "u1", "ann.never.used@example.com")
         create_website(change, "Shop", "g1", "web_1")
     write_round(sqlite_store, client)
     with sqlite_store.write() as session:
@@ -139,8 +141,13 @@ def test_names_that_the_database_forgot_come_back(
             "DELETE FROM member_aliases",
         ):
             session.execute(text(statement))
-    assert recall_names(sqlite_store, client, {"org_a"}) == 3
-    assert recall_names(sqlite_store, client, {"org_a"}) == 0
+    insert_rated(
+        make_settings(), [RatedRow("e1", "u1", "g1", clock(), 1, subject="Ann.Other@example.com")]
+    )
+    recalled = recall_names(sqlite_store, client, {"org_a"}, SECRET)
+    assert recalled == Recalled(names=3, aliases=2, unknown_aliases=1)
+    again = recall_names(sqlite_store, client, {"org_a"}, SECRET)
+    assert again == Recalled(names=0, aliases=0, unknown_aliases=1)
     with control.change("org_a", ADMIN) as change:
         found = find_by_address(change, "ANN@example.com")
         assert found is not None

@@ -1,0 +1,119 @@
+"""The default price book after an import: every organisation is told all of it, so the facts of
+any of them show what the database forgot."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.storage.ledgers import OutboxFact, Price
+from api.storage.models import Organization
+from api.storage.store import lock_price_book
+from schemas import codec, topics
+from schemas.records import MembershipRecord, PriceSet
+
+ROWS_AT_ONCE: Final = 5_000
+PRICE_MARK: Final = b'"price_set"'
+
+
+class DefaultPrice(NamedTuple):
+    meter: str
+    micro_per_million_units: int
+    effective_at: datetime
+
+
+def default_price(record: MembershipRecord) -> DefaultPrice | None:
+    """The price of the default book that this fact tells, if it tells one."""
+    fact = record.fact
+    if not isinstance(fact, PriceSet) or fact.book != "default":
+        return None
+    return DefaultPrice(fact.meter, fact.micro_per_million_units, record.effective_at)
+
+
+def restore_default_book(session: Session, now: datetime) -> tuple[int, int]:
+    """Puts prices that organisations were told back into the book, and tells those that were not:
+    one that was made on the backup, or whose fact was never published.
+
+    How many prices came back, and how many facts wait to be published because of that.
+    """
+    lock_price_book(session)
+    told = _told(session)
+    book = [
+        DefaultPrice(*row)
+        for row in session.execute(
+            select(Price.meter, Price.micro_per_million_units, Price.effective_at)
+            .where(Price.organization_id.is_(None))
+            .order_by(Price.id)
+        )
+    ]
+    forgotten = _forgotten(book, told.values())
+    for price in forgotten:
+        session.add(Price(organization_id=None, created_at=now, **price._asdict()))
+        session.flush()
+    untold = 0
+    for organization in session.scalars(
+        select(Organization).order_by(Organization.id).with_for_update()
+    ):
+        missing = _missing([*book, *forgotten], told[organization.id])
+        for price in missing:
+            _tell(session, organization, price, now)
+        untold += len(missing)
+    session.flush()
+    return len(forgotten), untold
+
+
+def _told(session: Session) -> defaultdict[str, list[DefaultPrice]]:
+    rows = session.execute(
+        select(OutboxFact.organization_id, OutboxFact.payload)
+        .where(OutboxFact.topic == topics.MEMBERSHIPS)
+        .order_by(OutboxFact.organization_id, OutboxFact.version)
+        .execution_options(yield_per=ROWS_AT_ONCE)
+    )
+    told: defaultdict[str, list[DefaultPrice]] = defaultdict(list)
+    for organization_id, payload in rows:
+        if PRICE_MARK in payload:
+            price = default_price(codec.decode_membership(payload))
+            if price is not None:
+                told[organization_id].append(price)
+    return told
+
+
+def _forgotten(book: list[DefaultPrice], told: Iterable[list[DefaultPrice]]) -> list[DefaultPrice]:
+    """What some organisation was told more often than the book has it."""
+    known = Counter(book)
+    forgotten = []
+    for prices in told:
+        forgotten += _missing(prices, list(known.elements()))
+        known |= Counter(prices)
+    return forgotten
+
+
+def _missing(wanted: list[DefaultPrice], there: list[DefaultPrice]) -> list[DefaultPrice]:
+    """The wanted ones that are not there, in their order; one price may be there twice."""
+    left, missing = Counter(there), []
+    for price in wanted:
+        if left[price]:
+            left[price] -= 1
+        else:
+            missing.append(price)
+    return missing
+
+
+def _tell(session: Session, organization: Organization, price: DefaultPrice, now: datetime) -> None:
+    organization.memberships_version += 1
+    fact = PriceSet(price.meter, price.micro_per_million_units, "default")
+    record = MembershipRecord(
+        organization.id, organization.memberships_version, now, price.effective_at, fact
+    )
+    session.add(
+        OutboxFact(
+            organization_id=organization.id,
+            topic=topics.MEMBERSHIPS,
+            version=record.version,
+            payload=codec.encode(record),
+            created_at=now,
+        )
+    )
