@@ -241,6 +241,7 @@ class _Up:
             self._database,
             DEMO_ORGANIZATION if admin_key else "",
             f"./metering {' '.join(_report_arguments(DEMO_ORGANIZATION))}",
+            has_keys=bool(self._directory.secret(OPERATOR_KEY)),
         )
         return "\n".join(lines)
 

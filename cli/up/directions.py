@@ -7,8 +7,10 @@ from cli.configuration import ADMIN_KEY, OPERATOR_KEY, UP_FILE
 SPEND = "SELECT group_name, sum(cost_micro) FROM spend GROUP BY group_name"
 
 
-def directions(data_dir: Path, database: str, organization_id: str, report: str) -> list[str]:
-    """For the operator, and where there is a demo (an organisation) also for its admin."""
+def directions(
+    data_dir: Path, database: str, organization_id: str, report: str, *, has_keys: bool
+) -> list[str]:
+    """For the admin of the demo's organisation, or where there is no demo for the operator."""
     is_default = data_dir == Path(".metering").resolve()
     lines = ["", "  In another terminal (./metering finds all this by itself):"]
     if not is_default:
@@ -19,7 +21,8 @@ def directions(data_dir: Path, database: str, organization_id: str, report: str)
         "  by HTTP, with addresses and keys from this file, and as finance with any SQL client:",
         f"    . {data_dir / UP_FILE}",
     ]
-    lines += _admin(organization_id) if organization_id else _operator()
+    if has_keys:
+        lines += _admin(organization_id) if organization_id else _operator()
     lines += [
         '    curl -sS -u "$METERING_CLICKHOUSE_FINANCE_USER:$METERING_CLICKHOUSE_FINANCE_PASSWORD" '
         "\\",

@@ -176,7 +176,10 @@ def test_facts_of_an_older_release_are_imported_beside_it(tmp_path: Path) -> Non
     data_dir = tmp_path / "data"
     up = RunningUp(data_dir)
     try:
-        up.wait_for(r"up after \d+ s")
+        up.wait_for(r"continues with the data")
+        listed, made = paste(up.said)
+        assert json.loads(listed)["items"] == []
+        assert json.loads(made)["id"] == "org_1"
         metering(data_dir, "emit", "-", "--topic", "memberships", stdin=NOT_IN_THE_DATABASE)
         assert up.interrupt() == 0
     finally:
