@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from cli.errors import Failure
 
 if TYPE_CHECKING:
+    from api.rules.change import Control
     from schemas.settings import Settings
 
 
@@ -19,17 +20,53 @@ def erase_member(settings: "Settings", organization_id: str, member_id: str) -> 
 
     with opened(settings) as control:
         try:
-            with control.change(organization_id, operator()) as change:
-                erase(change, member_id)
-        except Refused as refused:
-            raise Failure(refused.message) from refused
-        try:
             client = connect(settings)
         except WarehouseError:
-            return f"{member_id} is erased; ClickHouse is away and forgets as soon as it is back."
+            client = None
         try:
-            while write_round(control.store, client):
+            letters = _erase_letters(control, client, organization_id, member_id) if client else 0
+            with control.change(organization_id, operator()) as change:
+                erase(change, member_id)
+            while client and write_round(control.store, client, control.alias_secret):
                 pass
+        except Refused as refused:
+            raise Failure(refused.message) from refused
         finally:
-            client.close()
-    return f"{member_id} is erased from the control plane and from ClickHouse."
+            if client:
+                client.close()
+    if client is None:
+        done = f"{member_id} is erased; ClickHouse is away and forgets as soon as it is back."
+    else:
+        done = (
+            f"{member_id} is erased from the control plane and from ClickHouse. "
+            f"The bytes of {letters} dead letters were emptied there."
+        )
+    return f"{done} {what_kafka_keeps()}"
+
+
+def _erase_letters(control: "Control", client: object, organization_id: str, member_id: str) -> int:
+    """First, since they are to be counted: once the change is committed, the outbox of a running
+    API erases them as well. Nothing happens for somebody who is no member."""
+    from api.outbox.names import erased_person
+    from api.storage.models import Member
+    from warehouse.erasure import erase_dead_letters
+
+    with control.store.read() as session:
+        if session.get(Member, (organization_id, member_id)) is None:
+            return 0
+        person = erased_person(session, organization_id, member_id, control.alias_secret)
+    return erase_dead_letters(client, person)
+
+
+def what_kafka_keeps() -> str:
+    """What no command can take out of a topic, and how long it stays there."""
+    from schemas import topics
+
+    kept = ", ".join(
+        f"`{name}` {topics.all_topics()[name].retention_days} days"
+        for name in (topics.USAGE, topics.USAGE_RATED, topics.DEAD_LETTERS)
+    )
+    return (
+        f"Kafka keeps what was sent under an address until its retention ends ({kept}, if not "
+        "configured otherwise); `metering dead-letters` shows it until then."
+    )

@@ -10,12 +10,13 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from api.outbox import metrics
+from api.rules.aliases import hashes_ever_told
 from api.storage.ledgers import DimensionChange
 from api.storage.models import BillingGroup, Member, Organization, Website
 from api.storage.store import Store
 from warehouse import dimensions
 from warehouse.dimensions import Dimension
-from warehouse.erasure import erase_member
+from warehouse.erasure import Erased, erase_member
 
 ROUND_NAMES: Final = 2_000
 KEYS_A_STATEMENT: Final = 500
@@ -27,10 +28,11 @@ _TABLES: Final[dict[str, type[Any]]] = {
 }
 
 
-def write_round(store: Store, client: Any) -> int:
+def write_round(store: Store, client: Any, alias_secret: bytes) -> int:
     """Writes the names that wait, at most `ROUND_NAMES` of them; how many changes that were.
 
-    Blocks its thread. What was written and not yet forgotten here is written again.
+    Whoever was erased is erased there too. What was written and not yet forgotten here is written
+    again. Blocks its thread.
     """
     with store.read() as session:
         waiting = session.execute(
@@ -46,15 +48,24 @@ def write_round(store: Store, client: Any) -> int:
         metrics.NAMES_WAITING.set(len(waiting))
         if not waiting:
             return 0
-        rows, erased = _read(session, [(row[1], row[2], row[3]) for row in waiting])
+        rows, ids = _read(session, [(row[1], row[2], row[3]) for row in waiting])
+        erased = [erased_person(session, *one, alias_secret) for one in ids]
     dimensions.write(client, rows)
-    for organization_id, member_id in erased:
-        erase_member(client, organization_id, member_id)
+    for person in erased:
+        erase_member(client, person)
     with store.write() as session:
         session.execute(
             delete(DimensionChange).where(DimensionChange.id.in_([row.id for row in waiting]))
         )
     return len(waiting)
+
+
+def erased_person(
+    session: Session, organization_id: str, member_id: str, alias_secret: bytes
+) -> Erased:
+    """What ClickHouse must know to forget a member: the facts have the hash of every address."""
+    hashes = hashes_ever_told(session, organization_id, member_id)
+    return Erased(organization_id, member_id, hashes, alias_secret)
 
 
 def _read(

@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from api.options import alias_secret
 from api.outbox import metrics, names
 from api.outbox.compare import Halt
 from api.outbox.facts import TRANSIENT, FactPublisher
@@ -127,9 +128,10 @@ class Outbox:
 
     async def _write_names(self) -> None:
         client: Any = await asyncio.to_thread(connect, self.settings)
+        secret = alias_secret(self.settings)
         try:
             while True:
-                if not await asyncio.to_thread(names.write_round, self.store, client):
+                if not await asyncio.to_thread(names.write_round, self.store, client, secret):
                     await self._pause(1)
         finally:
             await asyncio.to_thread(client.close)

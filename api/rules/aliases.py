@@ -1,6 +1,6 @@
 """What the facts say of aliases. They have only keyed hashes; the addresses are in the database."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from sqlalchemy import delete, select
@@ -19,6 +19,26 @@ ALIAS_MARK: Final = b'"member_alias"'
 
 def aliases_told(session: Session, organization_id: str) -> dict[str, str]:
     """The member of each alias hash, as the pipeline has it once all facts are published."""
+    told: dict[str, str] = {}
+    for fact in _alias_facts(session, organization_id):
+        if not fact.removed:
+            # The pipeline refuses an alias that is another member's.
+            told.setdefault(fact.alias_hash, fact.member_id)
+        elif told.get(fact.alias_hash) == fact.member_id:
+            del told[fact.alias_hash]
+    return told
+
+
+def hashes_ever_told(session: Session, organization_id: str, member_id: str) -> frozenset[str]:
+    """Every alias that the member ever had; what is left of the addresses of the erased."""
+    return frozenset(
+        fact.alias_hash
+        for fact in _alias_facts(session, organization_id)
+        if fact.member_id == member_id
+    )
+
+
+def _alias_facts(session: Session, organization_id: str) -> Iterator[AliasFact]:
     payloads = session.scalars(
         select(OutboxFact.payload)
         .where(
@@ -27,19 +47,11 @@ def aliases_told(session: Session, organization_id: str) -> dict[str, str]:
         .order_by(OutboxFact.version)
         .execution_options(yield_per=ROWS_AT_ONCE)
     )
-    told: dict[str, str] = {}
     for payload in payloads:
-        if ALIAS_MARK not in payload:
-            continue
-        fact = codec.decode_membership(payload).fact
-        if not isinstance(fact, AliasFact):
-            continue
-        if not fact.removed:
-            # The pipeline refuses an alias that is another member's.
-            told.setdefault(fact.alias_hash, fact.member_id)
-        elif told.get(fact.alias_hash) == fact.member_id:
-            del told[fact.alias_hash]
-    return told
+        if ALIAS_MARK in payload:
+            fact = codec.decode_membership(payload).fact
+            if isinstance(fact, AliasFact):
+                yield fact
 
 
 def lost_alias(change: Change, folded: str) -> LostAlias | None:

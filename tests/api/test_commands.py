@@ -86,7 +86,9 @@ def test_keys(control) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_erasing_says_when_clickhouse_is_away(control) -> None:  # type: ignore[no-untyped-def]
-    assert "ClickHouse is away" in erase_member(Settings(), "org_a", "ann")
+    told = erase_member(Settings(), "org_a", "ann")
+    assert "ClickHouse is away" in told
+    assert "`dead-letters` 400 days" in told
     with pytest.raises(Failure):
         erase_member(Settings(), "org_a", "nobody")
 

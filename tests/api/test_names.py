@@ -1,5 +1,6 @@
 """Names in ClickHouse: written from the outbox, gone after erasure."""
 
+from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,9 @@ from api.rules.members import NewMember, add_alias, create_member, find_by_addre
 from api.rules.memberships import live_group
 from api.rules.websites import create_website
 from api.spend import Spend
-from api.storage.store import Store
+from api.storage.migrate import migrate
+from api.storage.store import Store, database_url
+from cli.members import erase_member as erase_from_command
 from tests.api.conftest import ADMIN, SECRET, Clock, new_control
 from tests.api.rated import RatedRow, insert_rated
 from tests.conftest import MakeSettings
@@ -48,8 +51,8 @@ def test_names_follow_and_a_person_is_forgotten(
         create_group(change, "Lab", "g2")
         create_member(change, NewMember("ann@example.com", "Ann", member_id="u1"))
         create_website(change, "Shop", "g1", "web_1")
-    assert write_round(sqlite_store, client) == 5
-    assert write_round(sqlite_store, client) == 0
+    assert write_round(sqlite_store, client, SECRET) == 5
+    assert write_round(sqlite_store, client, SECRET) == 0
     assert rows(client, "SELECT name FROM organizations") == [("Acme",)]
     assert rows(client, "SELECT name, email FROM members") == [("Ann", "ann@example.com")]
     assert rows(client, "SELECT name FROM websites") == [("Shop",)]
@@ -61,7 +64,7 @@ def test_names_follow_and_a_person_is_forgotten(
         rename_group(change, "g1", "Field sales")
         delete_group(change, "g2")
         erase_member(change, "u1")
-    write_round(sqlite_store, client)
+    write_round(sqlite_store, client, SECRET)
     groups = "SELECT group_id, name, is_deleted FROM billing_groups ORDER BY group_id"
     assert [(row[0], row[1], bool(row[2])) for row in rows(client, groups)] == [
         ("g1", "Field sales", False),
@@ -73,6 +76,32 @@ def test_names_follow_and_a_person_is_forgotten(
     assert subjects == [("u1",), ("b@x.org",)]
 
 
+def test_erasing_empties_dead_letters_and_says_how_many(
+    make_settings: MakeSettings, clock: Clock, client: Any
+) -> None:
+    settings = make_settings(alias_secret=SECRET.decode())
+    store = Store(database_url(settings))
+    migrate(store)
+    control = new_control(store, clock)
+    with control.change("org_a", ADMIN) as change:
+        for name in ("ann", "ben"):
+            create_member(change, NewMember(f"{name}@example.com", member_id=name))
+    letters = [
+        ["org_a", number, b64encode(b'{"subject":"%s@example.com"}' % name).decode()]
+        for number, name in enumerate((b"ann", b"ben", b"Ann"))
+    ]
+    columns = ["organization_id", "offset", "value_base64"]
+    client.insert("dead_letter_rows", letters[:2], column_names=columns)
+    assert "The bytes of 1 dead letters" in erase_from_command(settings, "org_a", "ann")
+    client.insert("dead_letter_rows", letters[2:], column_names=columns)
+    with control.change("org_a", ADMIN) as change:
+        erase_member(change, "ann")
+    write_round(store, client, SECRET)
+    kept = rows(client, "SELECT offset FROM dead_letters WHERE value_base64 != ''")
+    assert kept == [(1,)]
+    store.close()
+
+
 def test_what_clickhouse_did_not_take_waits(sqlite_store: Store, clock: Clock, client: Any) -> None:
     class Away:
         def insert(self, *_: Any, **__: Any) -> None:
@@ -82,8 +111,8 @@ def test_what_clickhouse_did_not_take_waits(sqlite_store: Store, clock: Clock, c
     with control.change("org_a", ADMIN) as change:
         create_group(change, "Sales", "g1")
     with pytest.raises(OSError, match="away"):
-        write_round(sqlite_store, Away())
-    assert write_round(sqlite_store, client) == 2
+        write_round(sqlite_store, Away(), SECRET)
+    assert write_round(sqlite_store, client, SECRET) == 2
 
 
 def test_spend_agrees_with_the_report_to_the_micro_credit(
@@ -104,7 +133,7 @@ def test_spend_agrees_with_the_report_to_the_micro_credit(
     )
     with control.change("org_a", ADMIN) as change:
         delete_group(change, "g3")
-    write_round(sqlite_store, client)
+    write_round(sqlite_store, client, SECRET)
     report = spend_report(client, "org_a", "2026-11", "group")
     spend = Spend(settings)
     cycle = cycle_of(month.date(), 1, "UTC")
@@ -131,7 +160,7 @@ def test_names_that_the_database_forgot_come_back(
         add_alias(change, "u1", "ann.other@example.com")
         add_alias(change, "u1", "ann.never.used@example.com")
         create_website(change, "Shop", "g1", "web_1")
-    write_round(sqlite_store, client)
+    write_round(sqlite_store, client, SECRET)
     with sqlite_store.write() as session:
         # As an import leaves it.
         for statement in (
