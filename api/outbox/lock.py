@@ -5,6 +5,7 @@ Two holders would do no harm (everything sent may be sent twice), only double th
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -82,7 +83,10 @@ class _AdvisoryLock:
 
     def release(self) -> None:
         if self._connection is not None:
-            # Closed for good, not handed back to the pool with the lock still on it.
+            # The server would notice a closed connection only a moment later.
+            with suppress(DBAPIError):
+                self._connection.execute(text("SELECT pg_advisory_unlock_all()"))
+            # Closed for good, not handed back to the pool with the lock perhaps still on it.
             self._connection.invalidate()
             self._connection.close()
             self._connection = None

@@ -1,10 +1,8 @@
 """What the topics hold after crashes, outages and restored backups, on a real broker."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -26,7 +24,7 @@ from api.storage.store import Store
 from schemas import codec
 from schemas.settings import Settings
 from streams.kafka import client_options
-from tests.api.conftest import ADMIN, Clock, new_control
+from tests.api.conftest import ADMIN, Clock, backup_of, new_control
 from tests.api.seen import facts
 from tests.api.topic import read_all
 
@@ -68,36 +66,33 @@ async def test_facts_arrive_in_order_and_once(
 
 
 async def test_what_was_sent_but_not_written_down_is_recognised(
-    sqlite_store: Store, clock: Clock, settings: Settings
+    store: Store, clock: Clock, settings: Settings
 ) -> None:
-    control = new_control(sqlite_store, clock)
+    control = new_control(store, clock)
     grow(control, 3)
-    async with publisher(settings, sqlite_store, clock) as opened:
+    async with publisher(settings, store, clock) as opened:
         await opened.publish_round()
     # As a kill between the broker's acknowledgement and our own commit leaves it.
-    with sqlite_store.write() as session:
+    with store.write() as session:
         session.execute(update(OutboxFact).values(published_at=None))
         session.execute(update(TopicPosition).values(next_offset=0))
-    async with publisher(settings, sqlite_store, clock) as opened:
+    async with publisher(settings, store, clock) as opened:
         assert await opened.publish_round() == 0
     assert await published(settings) == [1, 2, 3, 4]
 
 
 async def test_a_restored_backup_publishes_nothing_and_refuses_changes(
-    sqlite_store: Store, clock: Clock, settings: Settings, tmp_path: Path
+    store: Store, clock: Clock, settings: Settings
 ) -> None:
-    control = new_control(sqlite_store, clock)
+    control = new_control(store, clock)
     grow(control, 2)
-    async with publisher(settings, sqlite_store, clock) as opened:
+    async with publisher(settings, store, clock) as opened:
         await opened.publish_round()
-    backup = tmp_path / "backup.sqlite"
-    sqlite_store.engine.dispose()
-    shutil.copy(tmp_path / "control-plane.sqlite", backup)
+    restored = backup_of(store)
     grow(control, 2, 2)
-    async with publisher(settings, sqlite_store, clock) as opened:
+    async with publisher(settings, store, clock) as opened:
         await opened.publish_round()
 
-    restored = Store(f"sqlite:///{backup}")
     old = Control(restored, clock, control.alias_secret)
     outbox = Outbox(settings, restored, clock)
     await outbox.start()
@@ -112,21 +107,21 @@ async def test_a_restored_backup_publishes_nothing_and_refuses_changes(
 
 
 async def test_a_topic_that_lost_records_halts_publishing(
-    sqlite_store: Store, clock: Clock, settings: Settings
+    store: Store, clock: Clock, settings: Settings
 ) -> None:
-    new_control(sqlite_store, clock)
-    with sqlite_store.write() as session:
+    new_control(store, clock)
+    with store.write() as session:
         compare.keep_position(session, settings.topic("memberships"), 0, 100)
     with pytest.raises(compare.Halt, match="lost data"):
-        async with publisher(settings, sqlite_store, clock):
+        async with publisher(settings, store, clock):
             pass
 
 
 async def test_an_unknown_organisation_in_the_topic_is_ahead(
-    sqlite_store: Store, clock: Clock, settings: Settings
+    store: Store, clock: Clock, settings: Settings
 ) -> None:
-    control = new_control(sqlite_store, clock)
-    async with publisher(settings, sqlite_store, clock) as opened:
+    control = new_control(store, clock)
+    async with publisher(settings, store, clock) as opened:
         await opened.publish_round()
         producer = AIOKafkaProducer(**client_options(settings))
         await producer.start()
@@ -172,15 +167,15 @@ async def test_the_service_publishes_within_milliseconds_of_the_commit(
 
 
 async def test_organisations_are_published_side_by_side(
-    sqlite_store: Store, clock: Clock, settings: Settings
+    store: Store, clock: Clock, settings: Settings
 ) -> None:
-    control = new_control(sqlite_store, clock)
+    control = new_control(store, clock)
     for number in range(20):
         with control.transaction(ADMIN) as transaction:
             create_organization(transaction, "x", OrganizationSettings(), f"org_{number}")
-    async with publisher(settings, sqlite_store, clock) as opened:
+    async with publisher(settings, store, clock) as opened:
         assert await opened.publish_round() == 21
-    with sqlite_store.read() as session:
+    with store.read() as session:
         assert session.scalar(select(PublishingHalt)) is None
     keys = {key for key, _ in await read_all(settings, "memberships")}
     assert len(keys) == 21
