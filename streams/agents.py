@@ -3,9 +3,10 @@ transaction. Nothing here awaits: the runtime commits what a step has filled in.
 """
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from schemas import headers, topics
 from schemas.codec import alias_hash, decode_state, decode_state_key, encode
 from schemas.codec import reusing_encoder as row_encoder
 from schemas.reasons import Reason
+from schemas.records import RatedEvent
 from schemas.settings import Settings
 from streams.dead_letters import dead_letter
 from streams.decisions.dedupe import Verdict, judge
@@ -24,7 +26,6 @@ from streams.decisions.events import Limits, UsageEvent
 from streams.decisions.facts import FactInput, decide_fact
 from streams.decisions.forfeits import decide_forfeit
 from streams.decisions.intake import Intake
-from streams.decisions.outcomes import Rejected
 from streams.decisions.state import apply_changes
 from streams.decisions.usage import UsageContext, apply_rated, decide_usage
 from streams.exactly_once import Batch, ExactlyOnce, Transaction
@@ -34,6 +35,9 @@ log = structlog.get_logger()
 INTERNAL_ERRORS_LIMIT: Final = 100
 INTERNAL_ERRORS_WINDOW: Final = timedelta(minutes=1)
 PARTITION_CACHE_ENTRIES: Final = 50_000
+SLICE_RECORDS: Final = 256
+"""Unpacked, parsed, looked up and decided together: few enough to stay in the processor's cache
+(a whole batch cost 3 µs more of CPU an event), and enough for numpy to look up at once."""
 EXPIRY_PREFIX: Final = '["expiry","'
 
 
@@ -61,23 +65,6 @@ class InternalErrors:
         return f"The decision failed with {type(error).__name__}; this is a bug of the pipeline."
 
 
-class Charged:
-    """Sums over a batch for the metrics."""
-
-    __slots__ = ("events", "group_micro", "overage_micro", "unknown_members", "website_micro")
-
-    def __init__(self) -> None:
-        self.events = self.unknown_members = 0
-        self.website_micro = self.group_micro = self.overage_micro = 0
-
-    def publish(self, transaction: Transaction) -> None:
-        transaction.count("rated", self.events)
-        transaction.count("unknown_members", self.unknown_members)
-        transaction.count("debited:website", self.website_micro)
-        transaction.count("debited:group", self.group_micro)
-        transaction.count("overage", self.overage_micro)
-
-
 class UsageStep:
     """Decides a batch of usage records."""
 
@@ -91,39 +78,47 @@ class UsageStep:
         self._encode = row_encoder()
         self._errors = InternalErrors()
 
-    def __call__(self, records: Sequence[Any], transaction: Transaction) -> None:
+    def __call__(self, records: Iterable[Any], transaction: Transaction) -> None:
         """The hot loop: a call here costs as much as what it would tidy away."""
         context = self._context(transaction)
-        charged = Charged()
         append = transaction.appender(topics.USAGE_RATED)
-        parsed = self._parse(records, transaction)
-        previous = transaction.seen_before([event.identity for _, event in parsed])
         seen, state, encode_row = transaction.seen, transaction.state, self._encode
-        for (record, event), seen_content in zip(parsed, previous, strict=True):
-            identity = event.identity
-            try:
-                if seen_content or identity in seen:
-                    self._judge(record, event, seen_content, transaction)
+        rated_events = unknown_members = website_micro = group_micro = overage_micro = 0
+        unpacking = iter(records)
+        while some := list(islice(unpacking, SLICE_RECORDS)):
+            parsed = self._parse(some, transaction)
+            previous = transaction.seen_before([event.identity for _, event in parsed])
+            for (record, event), seen_content in zip(parsed, previous, strict=True):
+                identity = event.identity
+                try:
+                    if seen_content or identity in seen:
+                        self._judge(record, event, seen_content, transaction)
+                        continue
+                    rated = decide_usage(event, record.offset, state, context)
+                    # In this order: isinstance is quick for the class itself, and slow for any
+                    # other one that has a metaclass, as structs do.
+                    if not isinstance(rated, RatedEvent):
+                        self._refuse(transaction, record, rated.reason, rated.detail)
+                        continue
+                    value = encode_row(rated)
+                    apply_rated(rated, state)
+                except Exception as error:  # noqa: BLE001 - one event's bug must not stop the others
+                    detail = self._errors.note(transaction.now, error)
+                    self._refuse(transaction, record, Reason.INTERNAL_ERROR, detail)
                     continue
-                rated = decide_usage(event, record.offset, state, context)
-                if isinstance(rated, Rejected):
-                    self._refuse(transaction, record, rated.reason, rated.detail)
-                    continue
-                value = encode_row(rated)
-                apply_rated(rated, state)
-            except Exception as error:  # noqa: BLE001 - one event's bug must not stop the others
-                detail = self._errors.note(transaction.now, error)
-                self._refuse(transaction, record, Reason.INTERNAL_ERROR, detail)
-                continue
-            append(record.key or event.organization_id.encode(), value)
-            seen[identity] = event.content
-            charged.events += 1
-            charged.website_micro += rated.website_debit_micro
-            charged.group_micro += rated.group_debit_micro
-            charged.overage_micro += rated.overage_micro
-            if rated.resolved_by == "unknown":
-                charged.unknown_members += 1
-        charged.publish(transaction)
+                append(record.key or event.organization_id.encode(), value)
+                seen[identity] = event.content
+                rated_events += 1
+                website_micro += rated.website_debit_micro
+                group_micro += rated.group_debit_micro
+                overage_micro += rated.overage_micro
+                if rated.resolved_by == "unknown":
+                    unknown_members += 1
+        transaction.count("rated", rated_events)
+        transaction.count("unknown_members", unknown_members)
+        transaction.count("debited:website", website_micro)
+        transaction.count("debited:group", group_micro)
+        transaction.count("overage", overage_micro)
 
     def _parse(
         self, records: Sequence[Any], transaction: Transaction
@@ -142,7 +137,7 @@ class UsageStep:
                 detail = self._errors.note(transaction.now, error)
                 self._refuse(transaction, record, Reason.INTERNAL_ERROR, detail)
                 continue
-            if isinstance(event, Rejected):
+            if not isinstance(event, UsageEvent):
                 self._refuse(transaction, record, event.reason, event.detail)
             elif partition_of.get(event.organization_id) == here or self._is_here(
                 record, event, transaction
@@ -215,7 +210,7 @@ class FactStep:
         self._topic = topic
         self._errors = InternalErrors()
 
-    def __call__(self, records: Sequence[Any], transaction: Transaction) -> None:
+    def __call__(self, records: Iterable[Any], transaction: Transaction) -> None:
         for record in records:
             try:
                 self._decide(record, transaction)

@@ -1,9 +1,12 @@
 """What travels through Faust: one message that carries the records of one partition's fetch."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
+from aiokafka.record._crecords import DefaultRecordBatch
 from faust.serializers.codecs import Codec, register
 
 PASS_THROUGH = "metering-pass-through"  # noqa: S105 - a codec's name
@@ -22,6 +25,40 @@ class _PassThrough(Codec):  # type: ignore[misc]
 register(PASS_THROUGH, _PassThrough())
 
 
+class Packed:
+    """Records as their producers batched them, unpacked while they are iterated over, once: what
+    is unpacked long before it is decided is cold by then, which cost a tenth of the CPU time."""
+
+    def __init__(self, batches: Iterable[DefaultRecordBatch], start: int) -> None:
+        """Records before `start` are left out."""
+        self._batches = deque(batches)
+        self._start = start
+        self.count = sum(
+            batch.next_offset - max(batch.base_offset, start) for batch in self._batches
+        )
+        """How many there are; more than that where a topic is compacted."""
+
+    @property
+    def oldest_ms(self) -> int:
+        """Append time of the first of them; there must be one."""
+        return int(self._batches[0].max_timestamp)
+
+    def __bool__(self) -> bool:
+        return bool(self._batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain.from_iterable(self._next_batches())
+
+    def _next_batches(self) -> Iterator[Iterable[Any]]:
+        start = self._start
+        while self._batches:
+            batch = self._batches.popleft()
+            if batch.base_offset >= start:
+                yield batch
+            else:
+                yield (record for record in batch if record.offset >= start)
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
     """The records of one fetch from one partition, with where it began and ended."""
@@ -29,9 +66,9 @@ class Batch:
     topic: str
     """Unprefixed name."""
     partition: int
-    records: Sequence[Any]
+    records: Packed
     """Each has `offset`, `timestamp` (ms), `key`, `value` and `headers`; topic and partition are
-    the batch's."""
+    the batch's. To be iterated over once."""
     start: int
     """The position at which the fetch started; the lane's next position, or events were lost."""
     end: int

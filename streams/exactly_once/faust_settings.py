@@ -34,7 +34,6 @@ def faust_settings(session_timeout_s: float) -> dict[str, Any]:
         "broker_rebalance_timeout": max(30.0, session_timeout_s),
         # A long recovery polls nothing. Whether the worker is alive is judged by its progress.
         "broker_max_poll_interval": DAY_S,
-        "consumer_max_fetch_size": 2 << 20,
         "stream_recovery_delay": 0.0,
         "stream_buffer_maxsize": 64,
     }

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -29,7 +29,7 @@ from streams.exactly_once.transaction import Transaction
 
 log = structlog.get_logger()
 
-Decide = Callable[[Sequence[Any], Transaction], None]
+Decide = Callable[[Iterable[Any], Transaction], None]
 
 PROGRESS_KEY: Final = b'["progress"]'
 QUEUE_BATCHES: Final = 2
@@ -130,7 +130,7 @@ class Lane:
     def oldest_queued_ms(self) -> int:
         """Append time of the oldest record of the main input that waits here, 0 for none."""
         waiting = self._inbox[self._config.input_order[-1]]
-        return waiting[0][0].records[0].timestamp if waiting else 0
+        return waiting[0][0].records.oldest_ms if waiting else 0
 
     def submit(self, batch: Batch, decide: Decide) -> None:
         """Queues a batch."""
@@ -323,12 +323,11 @@ class Lane:
     def _report(
         self, transaction: Transaction, batch: Batch | None, decide_s: float, commit_s: float
     ) -> None:
-        records = batch.records if batch else ()
         self._runtime.on_commit(
             Committed(
                 partition=self.partition,
                 topic=batch.topic if batch else "",
-                inputs=len(records),
+                inputs=batch.records.count if batch else 0,
                 decide_s=decide_s,
                 commit_s=commit_s,
                 counts=transaction.metrics,

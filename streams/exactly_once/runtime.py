@@ -15,9 +15,10 @@ from yarl import URL
 from streams.exactly_once.batches import PASS_THROUGH, Batch
 from streams.exactly_once.cluster_ids import read_ids
 from streams.exactly_once.config import Committed, RuntimeConfig
+from streams.exactly_once.fetching import Inputs
 from streams.exactly_once.lanes import Decide, Lane
 from streams.exactly_once.recovery import BelowLogStart
-from streams.exactly_once.transport import BatchConsumer, BatchTransport, FactFetcher
+from streams.exactly_once.transport import BatchConsumer, BatchTransport
 
 log = structlog.get_logger()
 
@@ -53,8 +54,7 @@ class ExactlyOnce:
         self.lanes: dict[int, Lane] = {}
         self._on_lanes = on_lanes
         self._app = app
-        self._consumer: BatchConsumer | None = None
-        self._facts: FactFetcher | None = None
+        self._inputs: Inputs | None = None
         self._tag: asyncio.Task[str] | None = None
         self.client_settings = dict(config.client_options)
         transport = BatchTransport([URL("kafka://")], app)
@@ -84,14 +84,16 @@ class ExactlyOnce:
     # ---- for the transport
 
     async def attach(self, consumer: BatchConsumer) -> None:
-        self._consumer = consumer
-        self._facts = FactFetcher(self, consumer)
-        await self._facts.start()
+        async def deliver(tp: TopicPartition, batch: Batch) -> None:
+            await consumer.callback(consumer.envelope(tp, batch))
+
+        self._inputs = Inputs(self, deliver)
+        await self._inputs.start()
 
     async def detach(self) -> None:
         await self.end_lanes()
-        if self._facts is not None:
-            await self._facts.stop()
+        if self._inputs is not None:
+            await self._inputs.stop()
 
     def start_lanes(self, partitions: Iterable[int]) -> None:
         """A lane for each assigned partition that has none."""
@@ -103,19 +105,10 @@ class ExactlyOnce:
     async def end_lanes(self) -> None:
         """All of them: a rebalance revokes everything, and a lane is one assignment."""
         ending, self.lanes = self.lanes, {}
-        if self._facts is not None:
-            await self._facts.unfollow_all()
+        if self._inputs is not None:
+            await self._inputs.unfollow_all()
         await asyncio.gather(*(lane.end() for lane in ending.values()))
         self._on_lanes(self.lanes)
-
-    async def begin_fetching(self, lane: Lane) -> None:
-        assert self._consumer is not None
-        assert self._facts is not None
-        await self._facts.follow(lane)
-        main = self.config.input_order[-1]
-        await self._consumer.start_fetching(
-            TopicPartition(self.config.topic(main), lane.partition), lane.positions[main]
-        )
 
     def lanes_with_room(self) -> dict[TopicPartition, Lane]:
         """For which lanes the main input is to be fetched now: those that could decide at once
@@ -138,19 +131,14 @@ class ExactlyOnce:
         except TimeoutError:
             return
 
-    async def fact_ends(self, partitions: Iterable[int]) -> dict[int, dict[str, int]]:
-        """Where the topics before the main input end now, by partition."""
-        assert self._facts is not None
-        wanted = {
-            TopicPartition(self.config.topic(name), partition): (partition, name)
-            for partition in partitions
-            for name in self.config.input_order[:-1]
-        }
-        ends: dict[int, dict[str, int]] = {partition: {} for partition, _ in wanted.values()}
-        for tp, end in (await self._facts.ends(wanted)).items():
-            partition, name = wanted[tp]
-            ends[partition][name] = end
-        return ends
+    async def fetch_main(self, lanes: Mapping[TopicPartition, Lane]) -> list[Batch]:
+        """What came of the main input for these lanes."""
+        return await self._fetching.fetch_main(lanes)
+
+    @property
+    def _fetching(self) -> Inputs:
+        assert self._inputs is not None, "attached before any lane lives"
+        return self._inputs
 
     # ---- for lanes
 
@@ -176,32 +164,26 @@ class ExactlyOnce:
 
         Raises BelowLogStart where the broker has already deleted what is next.
         """
-        assert self._facts is not None
-        wanted = {
-            TopicPartition(self.config.topic(name), partition): name
-            for name in self.config.input_order
-        }
         positions = {}
-        for tp, start in (await self._facts.starts(wanted)).items():
-            name = wanted[tp]
+        for name, start in (await self._fetching.starts(partition)).items():
             positions[name] = committed.get(name, start)
             if positions[name] < start:
+                topic = self.config.topic(name)
                 raise BelowLogStart(
-                    f"{tp.topic}[{partition}] is to be read from {positions[name]}, but begins at "
+                    f"{topic}[{partition}] is to be read from {positions[name]}, but begins at "
                     f"{start}: the records between were deleted by the topic's retention"
                 )
         return positions
 
+    async def begin_fetching(self, lane: Lane) -> None:
+        await self._fetching.follow(lane)
+
     async def input_ends(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
         """Where all inputs end now, by unprefixed topic and partition."""
-        assert self._facts is not None
-        wanted = {
-            TopicPartition(self.config.topic(name), partition): (name, partition)
-            for partition in partitions
-            for name in self.config.input_order
-        }
-        ends = await self._facts.ends(wanted)
-        return {wanted[tp]: end for tp, end in ends.items()}
+        numbers = list(partitions)
+        return await self._fetching.ends(
+            (name, n) for name in self.config.input_order for n in numbers
+        )
 
     def local_partitions(self) -> list[int]:
         """Partitions that this worker's disk has a store of."""

@@ -20,16 +20,11 @@ class _Runtime:
     def lanes_with_room(self) -> dict[TopicPartition, Any]:
         return {TP: SimpleNamespace()}
 
-    async def fact_ends(self, partitions: Any) -> Any:
+    async def fetch_main(self, lanes: Any) -> Any:
         raise KafkaTimeoutError("Failed to get offsets by times in 40000 ms")
 
     def fatal(self, where: str, error: BaseException) -> None:
         raise _Ended(f"{where}: {error}")
-
-
-class _Thread:
-    async def fetch(self, *_: Any) -> Any:
-        return [(TP, [SimpleNamespace(offset=0)], 1)]
 
 
 class _Consumer(BatchConsumer):
@@ -40,7 +35,7 @@ class _Consumer(BatchConsumer):
     runtime: Any = _Runtime()
 
     def __init__(self) -> None:
-        self._thread = _Thread()
+        self._thread = SimpleNamespace(note_poll=lambda: None)
 
 
 async def test_end_offsets_that_do_not_come_end_the_process_at_once() -> None:

@@ -1,0 +1,286 @@
+"""The inputs' records, by consumers that are assigned by hand and live on the main loop.
+
+    main reader ── usage ──► Faust's fetch loop (`transport.BatchConsumer.getmany`)
+    facts reader ── facts ──► a task of its own ──► Faust's conductor
+    ends consumer ── where the inputs end
+
+Not by the group's consumer, which lives in a thread of Faust's: handing over cost CPU and pauses.
+Records stay packed until they are decided: see `batches.Packed`. Two readers because one sends no
+fetch to a node whose former answer is still buffered: facts behind a backlog of usage came 1.6 to
+2.4 s late (measured).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Set
+from typing import Any, NamedTuple, Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer.fetcher import FetchResult
+
+from streams.exactly_once.batches import Batch, Packed
+from streams.exactly_once.config import RuntimeConfig
+from streams.exactly_once.lanes import Lane
+
+FETCH_WAIT_MS = 50
+FETCH_BYTES = 2 << 20
+"""Of one partition in one answer, compressed; a larger single record comes all the same."""
+POLL_S = 0.01
+"""A lane that gets room while a poll waits is served at the next poll."""
+FACT_POLL_RECORDS = 2_000
+REQUEST_TIMEOUT_MS = 15_000
+"""aiokafka's 40 s is how long a dead broker would go unnoticed."""
+
+
+class Host(Protocol):
+    """What fetching needs of the runtime."""
+
+    @property
+    def config(self) -> RuntimeConfig: ...
+
+    @property
+    def client_settings(self) -> Mapping[str, Any]: ...
+
+    def fatal(self, where: str, error: BaseException) -> None: ...
+
+
+class Fetched(NamedTuple):
+    """What one poll had of one partition; both positions are the consumer's own."""
+
+    tp: TopicPartition
+    records: Packed
+    start: int
+    end: int
+    """Beyond the last record where markers of transactions follow it."""
+
+
+class Reader:
+    """A consumer of the partitions that it was told to follow, each from a given position on."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._consumer = AIOKafkaConsumer(
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            max_partition_fetch_bytes=FETCH_BYTES,
+            **settings,
+        )
+        # The assignment must not change under a poll.
+        self._lock = asyncio.Lock()
+        self._next: dict[TopicPartition, int] = {}
+
+    async def start(self) -> None:
+        await self._consumer.start()
+        self._consumer._fetcher._records = _Results()
+
+    async def stop(self) -> None:
+        await self._consumer.stop()
+
+    async def follow(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Adds partitions; the others go on where they are."""
+        async with self._lock:
+            self._next |= positions
+            self._consumer.assign(list(self._next))
+            for tp, position in self._next.items():
+                self._consumer.seek(tp, position)
+
+    async def unfollow_all(self) -> None:
+        async with self._lock:
+            self._next.clear()
+            self._consumer.assign([])
+
+    async def fetch(
+        self, wanted: Set[TopicPartition], wait_s: float, max_records: int
+    ) -> list[Fetched]:
+        """What came of these partitions, without those where nothing moved: about `max_records`,
+        by whole record batches. Raises KafkaError."""
+        async with self._lock:
+            if not wanted <= self._next.keys():
+                # Revoked since they were asked for.
+                return []
+            starts = {tp: await self._consumer.position(tp) for tp in wanted}
+            batches = await self._batches(wanted, wait_s, max_records)
+            fetched = []
+            for tp, start in starts.items():
+                end = await self._consumer.position(tp)
+                if end != start:
+                    fetched.append(Fetched(tp, Packed(batches.get(tp, ()), start), start, end))
+                    self._next[tp] = end
+            return fetched
+
+    async def _batches(
+        self, wanted: Set[TopicPartition], wait_s: float, max_records: int
+    ) -> dict[TopicPartition, list[Any]]:
+        fetcher = self._consumer._fetcher
+        drained: dict[TopicPartition, list[Any]] = {}
+        count = 0
+        while count < max_records:
+            more = await fetcher.fetched_records(wanted, timeout=wait_s, max_records=1)
+            if not more:
+                break
+            wait_s = 0
+            for tp, batches in more.items():
+                drained.setdefault(tp, []).extend(batches)
+                count += sum(batch.next_offset - batch.base_offset for batch in batches)
+        return drained
+
+
+class _Results(dict[TopicPartition, Any]):
+    """aiokafka's answers that wait to be read, made to be read by whole record batches."""
+
+    def __setitem__(self, tp: TopicPartition, result: Any) -> None:
+        if isinstance(result, FetchResult):
+            unpacking = result._partition_records
+            unpacking._records = _WholeBatches(unpacking._records)
+            unpacking._consumer_record = _whole
+        super().__setitem__(tp, result)
+
+
+class _Whole:
+    """A record batch in the place of its own records: aiokafka's loop over them, which knows about
+    checksums, markers and aborted transactions, hands on the batch instead."""
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+        self.offset = batch.next_offset - 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.batch, name)
+
+    def __iter__(self) -> Iterator["_Whole"]:
+        yield self
+
+    def __next__(self) -> Any:
+        return next(self.batch)
+
+
+class _WholeBatches:
+    """Stands for aiokafka's `MemoryRecords`."""
+
+    def __init__(self, records: Any) -> None:
+        self.has_next = records.has_next
+        self._next_batch = records.next_batch
+
+    def next_batch(self) -> _Whole:
+        return _Whole(self._next_batch())
+
+
+def _whole(_tp: TopicPartition, record: _Whole) -> Any:
+    return record.batch
+
+
+class Inputs:
+    """All inputs of a worker's lanes: `usage` when asked, facts as they come; and their ends."""
+
+    def __init__(self, host: Host, deliver: Callable[[TopicPartition, Batch], Awaitable[None]]):
+        """`deliver` gets each batch of facts, booked with its lane."""
+        self._host = host
+        self._config = host.config
+        self._deliver = deliver
+        self._lanes: dict[TopicPartition, Lane] = {}
+        """By fact partition."""
+        self._main = Reader(host.client_settings)
+        self._facts = Reader(host.client_settings)
+        self._ends = AIOKafkaConsumer(
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            **host.client_settings,
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        for consumer in (self._main, self._facts, self._ends):
+            await consumer.start()
+        self._task = asyncio.create_task(self._pull_facts(), name="facts")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for consumer in (self._main, self._facts, self._ends):
+            await consumer.stop()
+
+    async def follow(self, lane: Lane) -> None:
+        """Adds a lane's partitions, from its positions on."""
+        *facts, main = (
+            (TopicPartition(self._config.topic(name), lane.partition), lane.positions[name])
+            for name in self._config.input_order
+        )
+        await self._facts.follow(dict(facts))
+        self._lanes |= {tp: lane for tp, _ in facts}
+        await self._main.follow(dict([main]))
+
+    async def unfollow_all(self) -> None:
+        self._lanes.clear()
+        await self._main.unfollow_all()
+        await self._facts.unfollow_all()
+
+    async def fetch_main(self, lanes: Mapping[TopicPartition, Lane]) -> list[Batch]:
+        """Batches of the main input for these lanes, to be booked with `Lane.fetched`."""
+        fetched = await self._main.fetch(lanes.keys(), POLL_S, self._config.batch_max_records)
+        if not fetched:
+            return []
+        *facts, main = self._config.input_order
+        required = await self.ends(
+            [(name, part.tp.partition) for part in fetched if part.records for name in facts]
+        )
+        return [
+            self._batch(
+                main,
+                part,
+                lanes[part.tp],
+                {name: required[name, part.tp.partition] for name in facts} if part.records else {},
+            )
+            for part in fetched
+        ]
+
+    async def ends(self, inputs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Where these inputs end now (of what is committed), by unprefixed topic and partition."""
+        wanted = {TopicPartition(self._config.topic(name), n): (name, n) for name, n in inputs}
+        ends = await self._ends.end_offsets(list(wanted)) if wanted else {}
+        return {wanted[tp]: end for tp, end in ends.items()}
+
+    async def starts(self, partition: int) -> dict[str, int]:
+        """Where the broker's log of each input begins, by unprefixed topic."""
+        wanted = {
+            TopicPartition(self._config.topic(name), partition): name
+            for name in self._config.input_order
+        }
+        starts = await self._ends.beginning_offsets(list(wanted))
+        return {wanted[tp]: start for tp, start in starts.items()}
+
+    async def _pull_facts(self) -> None:
+        try:
+            while True:
+                for tp, batch in await self._fetch_facts():
+                    await self._deliver(tp, batch)
+        except Exception as error:  # noqa: BLE001 - without facts the worker must not go on
+            self._host.fatal("facts", error)
+
+    async def _fetch_facts(self) -> list[tuple[TopicPartition, Batch]]:
+        lanes = {
+            tp: lane
+            for tp, lane in self._lanes.items()
+            if lane.has_room(self._config.unprefixed(tp.topic))
+        }
+        if not lanes:
+            await asyncio.sleep(POLL_S)
+            return []
+        order = self._config.input_order
+        batches = []
+        fetched = await self._facts.fetch(lanes.keys(), FETCH_WAIT_MS / 1000, FACT_POLL_RECORDS)
+        for part in fetched:
+            topic = self._config.unprefixed(part.tp.topic)
+            earlier = [(name, part.tp.partition) for name in order[: order.index(topic)]]
+            required = {name: end for (name, _), end in (await self.ends(earlier)).items()}
+            lane = lanes[part.tp]
+            batch = self._batch(topic, part, lane, required)
+            lane.fetched(batch)
+            batches.append((part.tp, batch))
+        return batches
+
+    def _batch(self, topic: str, part: Fetched, lane: Lane, required: dict[str, int]) -> Batch:
+        partition = part.tp.partition
+        return Batch(topic, partition, part.records, part.start, part.end, lane.number, required)
