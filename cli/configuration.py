@@ -7,6 +7,7 @@ are in `up.env` there: a production process, which has addresses, never picks th
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ FILE_VARIABLE: Final = "METERING_CONFIG_FILE"
 ADDRESS_VARIABLES: Final = ("METERING_KAFKA_BOOTSTRAP", "METERING_CLICKHOUSE_URL")
 UP_FILE: Final = "up.env"
 MASK: Final = "********"
+PASSWORD_IN_ADDRESS: Final = re.compile(r"(://[^/@:]*:)[^/@]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def variable_of(field: str, model: type[Settings] | type[ApiOptions] = Settings)
 def _shown(value: Any) -> str:
     if isinstance(value, SecretStr):
         return MASK if value.get_secret_value() else ""
-    return "" if value is None else str(value)
+    return "" if value is None else PASSWORD_IN_ADDRESS.sub(rf"\g<1>{MASK}@", str(value))
 
 
 def _complaints(error: ValidationError) -> str:

@@ -99,6 +99,12 @@ def test_unknown_variables_are_named() -> None:
     assert "did you mean METERING_API_PORT?" in slip
 
 
+def test_a_password_in_an_address_is_masked(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("METERING_DATABASE_URL", "postgresql://metering:hush:hush@db:5432/metering")
+    rows = {row.variable: row.value for row in effective(load_settings())}
+    assert rows["METERING_DATABASE_URL"] == "postgresql://metering:********@db:5432/metering"
+
+
 @pytest.mark.usefixtures("bare")
 def test_options_of_the_api_are_shown_too(bare: pytest.MonkeyPatch) -> None:
     bare.setenv("METERING_API_PORT", "1234")
