@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from sqlalchemy import select, tuple_, update
 from sqlalchemy.orm import Session
 
-from api.outbox.metrics import FOREIGN, HALTED
+from api.outbox.metrics import FOREIGN
 from api.storage.ledgers import OutboxFact, PublishingHalt, TopicPosition
 
 TOPIC_AHEAD: Final = "topic_ahead"
@@ -52,7 +52,6 @@ def keep_position(session: Session, topic: str, partition: int, next_offset: int
 
 
 def write_halt(session: Session, halt: Halt, now: datetime) -> None:
-    HALTED.set(1)
     session.merge(PublishingHalt(topic=halt.topic, code=halt.code, message=halt.message, since=now))
 
 

@@ -150,9 +150,7 @@ class FactPublisher:
                 .order_by(OutboxFact.id)
                 .limit(ROUND_FACTS)
             )
-            waiting = [Waiting(*row) for row in rows]
-        metrics.WAITING.set(len(waiting))
-        return waiting
+            return [Waiting(*row) for row in rows]
 
     async def _write_down(self, waiting: Sequence[Waiting], acknowledged: Sequence[Any]) -> None:
         offsets: dict[TopicPartition, list[int]] = defaultdict(list)

@@ -1,8 +1,17 @@
-"""What the outbox measures, for Prometheus; one set a process."""
+"""What the outbox measures, for Prometheus; one set a process.
 
+What waits and whether publishing is halted is read from the database at each scrape: every process
+tells it, and it is true even while whoever publishes cannot reach the broker.
+"""
+
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.storage.ledgers import DimensionChange, OutboxFact, PublishingHalt
 
 DELAY: Final = Histogram(
     "metering_outbox_delay_seconds",
@@ -17,5 +26,22 @@ FOREIGN: Final = Counter(
     "metering_outbox_foreign_records_total", "Records in a topic that this database did not write."
 )
 WAITING: Final = Gauge("metering_outbox_waiting", "Facts that wait to be published.")
+OLDEST: Final = Gauge(
+    "metering_outbox_oldest_waiting_seconds", "Age of the oldest fact that is not published."
+)
 NAMES_WAITING: Final = Gauge("metering_names_waiting", "Names that wait for ClickHouse.")
-HALTED: Final = Gauge("metering_outbox_halted", "1 while nothing may be published.")
+HALTED: Final = Gauge("metering_outbox_halted", "1 while nothing may be published or changed.")
+
+
+def observe(session: Session, now: datetime) -> None:
+    """Sets the four gauges to what the database says."""
+    waiting, oldest = session.execute(
+        select(func.count(), func.min(OutboxFact.created_at)).where(
+            OutboxFact.published_at.is_(None)
+        )
+    ).one()
+    WAITING.set(waiting)
+    OLDEST.set(max(0.0, (now - oldest).total_seconds()) if oldest else 0.0)
+    NAMES_WAITING.set(session.scalar(select(func.count()).select_from(DimensionChange)) or 0)
+    halts = session.scalar(select(func.count()).select_from(PublishingHalt))
+    HALTED.set(1 if halts else 0)

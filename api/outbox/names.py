@@ -9,7 +9,6 @@ from typing import Any, Final
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
-from api.outbox import metrics
 from api.rules.aliases import hashes_ever_told
 from api.storage.ledgers import DimensionChange
 from api.storage.models import BillingGroup, Member, Organization, Website
@@ -45,7 +44,6 @@ def write_round(store: Store, client: Any, alias_secret: bytes) -> int:
             .order_by(DimensionChange.id)
             .limit(ROUND_NAMES)
         ).all()
-        metrics.NAMES_WAITING.set(len(waiting))
         if not waiting:
             return 0
         rows, ids = _read(session, [(row[1], row[2], row[3]) for row in waiting])

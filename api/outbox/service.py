@@ -101,7 +101,6 @@ class Outbox:
         try:
             await self._take(lock)
             await publisher.open()
-            metrics.HALTED.set(0)
             if self._halted:
                 log.info("publishing goes on")
                 self._halted = ""

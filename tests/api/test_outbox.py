@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from prometheus_client import REGISTRY
 from sqlalchemy import select, update
 
 from api.errors import Refused
-from api.outbox import compare
+from api.outbox import compare, metrics
 from api.outbox.facts import FactPublisher
 from api.outbox.lock import publisher_lock
 from api.outbox.service import Outbox
@@ -135,6 +136,26 @@ async def test_an_unknown_organisation_in_the_topic_is_ahead(
         grow(control, 1, 1)
         with pytest.raises(compare.Halt, match="org_b"):
             await opened.publish_round()
+
+
+async def test_metrics_tell_what_waits_and_a_halt(
+    store: Store, control: Control, clock: Clock, settings: Settings
+) -> None:
+    def observed() -> tuple[float, ...]:
+        with store.read() as session:
+            metrics.observe(session, clock())
+        names = ("outbox_waiting", "outbox_oldest_waiting_seconds", "outbox_halted")
+        found = [REGISTRY.get_sample_value(f"metering_{name}") for name in names]
+        assert None not in found
+        return tuple(value or 0.0 for value in found)
+
+    clock.forward(seconds=90)
+    assert observed() == (1, 90, 0)
+    async with publisher(settings, store, clock) as opened:
+        await opened.publish_round()
+        assert observed() == (0, 0, 0)
+        opened.halt(compare.Halt("memberships", compare.TOPIC_AHEAD, "ahead"))
+    assert observed() == (0, 0, 1)
 
 
 async def test_one_process_at_a_time_publishes(store: Store) -> None:

@@ -11,14 +11,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from api.options import ApiOptions
 from schemas.settings import Settings
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-OURS = ("setup", "worker", "sink")
+OURS = ("setup", "worker", "sink", "api")
 COMMAND_TIMEOUT_SECONDS = 60
 VARIABLE_PATTERN = re.compile(r"\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<text>[^}]*))?\}")
 METRIC_PATTERN = re.compile(r"\bmetering_[a-z_]+")
@@ -80,6 +82,8 @@ def test_every_variable_is_in_the_example() -> None:
 @pytest.mark.parametrize("service", OURS)
 def test_every_setting_exists(service: str) -> None:
     known = {f"METERING_{name.upper()}" for name in Settings.model_fields}
+    if service == "api":
+        known |= {f"METERING_API_{name.upper()}" for name in ApiOptions.model_fields}
     assert set(SERVICES[service]["environment"]) <= known
 
 
@@ -91,6 +95,7 @@ def test_the_environment_is_accepted(service: str) -> None:
     for name, text in environment.items():
         if name.endswith(("PASSWORD", "SECRET")):
             assert text not in outcome.stdout
+    assert _example_environment()["METERING_POSTGRESQL_PASSWORD"] not in outcome.stdout
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -138,6 +143,40 @@ def test_the_metrics_port_is_one_and_the_same(service: str) -> None:
     assert SERVICES[service]["environment"]["METERING_METRICS_HOST"] == "0.0.0.0"
 
 
+def test_the_api_is_scraped_published_and_asked_for_its_health_at_its_port() -> None:
+    port = SERVICES["api"]["environment"]["METERING_API_PORT"]
+    scraped = yaml.safe_load((PROJECT_ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    jobs = {job["job_name"]: job["dns_sd_configs"][0] for job in scraped["scrape_configs"]}
+    assert jobs["api"] == {"names": ["api"], "type": "A", "port": int(port)}
+    assert SERVICES["api"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert SERVICES["api"]["healthcheck"]["test"][-1] == f"http://127.0.0.1:{port}/ready"
+    assert SERVICES["api"]["environment"]["METERING_API_HOST"] == "0.0.0.0"
+
+
+def test_the_control_plane_and_its_migration_share_one_database() -> None:
+    database = SERVICES["postgresql"]["environment"]
+    address = urlsplit(SERVICES["api"]["environment"]["METERING_DATABASE_URL"])
+    assert (address.scheme, address.hostname, address.port) == ("postgresql", "postgresql", 5432)
+    assert (address.username, address.password) == (
+        database["POSTGRES_USER"],
+        database["POSTGRES_PASSWORD"],
+    )
+    assert address.path == f"/{database['POSTGRES_DB']}"
+    assert SERVICES["setup"]["environment"]["METERING_DATABASE_URL"] == address.geturl()
+    assert SERVICES["setup"]["depends_on"]["postgresql"] == {"condition": "service_healthy"}
+
+
+def test_what_must_be_alike_is_alike() -> None:
+    """Aliases are hashes, which worker and control plane must make with one secret."""
+    secrets = {SERVICES[one]["environment"]["METERING_ALIAS_SECRET"] for one in ("worker", "api")}
+    assert len(secrets) == 1
+
+
+@pytest.mark.parametrize("service", sorted(set(SERVICES) - set(OURS)))
+def test_images_are_pinned(service: str) -> None:
+    assert re.fullmatch(r"[\w/.-]+:v?\d+\.\d+[\d.]*", SERVICES[service]["image"])
+
+
 def test_services_find_each_other_at_the_addresses_given() -> None:
     environment = SERVICES["worker"]["environment"]
     advertised = SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
@@ -153,15 +192,16 @@ def test_services_find_each_other_at_the_addresses_given() -> None:
 def test_alerts_watch_metrics_that_exist() -> None:
     sources = "".join(
         path.read_text()
-        for part in ("streams", "sinks")
+        for part in ("streams", "sinks", "api")
         for path in (PROJECT_ROOT / part).rglob("*.py")
     )
     exported = set(METRIC_PATTERN.findall(sources))
     alerts = yaml.safe_load((PROJECT_ROOT / "deploy/prometheus/alerts.yml").read_text())
     for rule in alerts["groups"][0]["rules"]:
         for metric in METRIC_PATTERN.findall(rule["expr"]):
-            # The client library appends `_total` to counters.
-            assert metric.removesuffix("_total") in exported, rule["alert"]
+            # The client library appends `_total` to counters, `_bucket` to histograms.
+            name = metric.removesuffix("_total").removesuffix("_bucket")
+            assert {name, f"{name}_total"} & exported, rule["alert"]
         assert set(rule["annotations"]) == {"summary", "action"}
 
 
