@@ -3,10 +3,13 @@
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from fastapi import Query
+from fastapi import Depends, Query
+from sqlalchemy import Select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from api.errors import Refused, invalid
 
@@ -28,15 +31,16 @@ def after(cursor: str) -> Any:
         raise bad_cursor() from error
 
 
-def after_text(cursor: str) -> str:
-    """As `after`, for rows that are ordered by their id; empty for the first page."""
+def after_text(cursor: str) -> str | None:
+    """As `after`, for rows that are ordered by a text."""
     found = after(cursor)
     if found is not None and not isinstance(found, str):
         raise bad_cursor()
-    return found or ""
+    return found
 
 
 def after_number(cursor: str) -> int | None:
+    """As `after`, for rows that are ordered by a number."""
     found = after(cursor)
     if found is not None and (not isinstance(found, int) or not 0 <= found < 2**62):
         raise bad_cursor()
@@ -47,13 +51,42 @@ def bad_cursor() -> Refused:
     return invalid("This is no cursor of ours.", "cursor", "Send `next_cursor` as you got it.")
 
 
-def page(rows: Sequence[Any], limit: int, shown: Any, last: Any) -> dict[str, Any]:
-    """A page of `limit` rows out of `limit + 1` that were read."""
-    has_more = len(rows) > limit
-    kept = rows[:limit]
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which rows are asked for."""
+
+    limit: Limit = 100
+    cursor: Cursor = ""
+
+
+Paging = Annotated[Page, Depends()]
+
+
+def page(
+    session: Session,
+    asked: Page,
+    query: Select[*tuple[Any, ...]],
+    key: InstrumentedAttribute[Any],
+    shown: Callable[..., dict[str, Any]],
+    *,
+    newest_first: bool = False,
+) -> dict[str, Any]:
+    """The asked page of a query, in the order of `key`, a unique column of its first entity.
+
+    One row more than asked for is read, to know whether there is another page. `shown` is given
+    the columns of a row. Raises Refused (400) where the cursor is not one of such a list.
+    """
+    is_number = key.type.python_type is int
+    after = after_number(asked.cursor) if is_number else after_text(asked.cursor)
+    if after is not None:
+        query = query.where(key < after if newest_first else key > after)
+    in_order = query.order_by(key.desc() if newest_first else key)
+    rows = session.execute(in_order.limit(asked.limit + 1)).all()
+    kept = rows[: asked.limit]
+    has_more = len(rows) > asked.limit
     return {
-        "items": [shown(row) for row in kept],
-        "next_cursor": _cursor(last(kept[-1])) if has_more else None,
+        "items": [shown(*row) for row in kept],
+        "next_cursor": _cursor(getattr(kept[-1][0], key.key)) if has_more else None,
     }
 
 

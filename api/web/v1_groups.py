@@ -26,7 +26,7 @@ from api.web.context import (
     path_id,
 )
 from api.web.idempotency import Answer, OncePart, change_once
-from api.web.pages import Cursor, Limit, after_text, page
+from api.web.pages import Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
 from api.web.teams_groups import cycle_for
@@ -283,8 +283,7 @@ def list_directory_groups(
     api: ApiPart,
     caller: Reader,
     organization_id: OrganizationId,
-    limit: Limit = 100,
-    cursor: Cursor = "",
+    asked: Paging,
 ) -> Response:
     counted = (
         select(func.count())
@@ -295,30 +294,27 @@ def list_directory_groups(
         .correlate(DirectoryGroup)
         .scalar_subquery()
     )
+    query = (
+        select(DirectoryGroup, counted, BillingGroup.id)
+        .outerjoin(
+            BillingGroup,
+            (BillingGroup.organization_id == DirectoryGroup.organization_id)
+            & (BillingGroup.directory_group_id == DirectoryGroup.id),
+        )
+        .where(DirectoryGroup.organization_id == organization_id)
+    )
     with api.store.read() as session:
         reading.organization(session, organization_id)
-        rows = session.execute(
-            select(DirectoryGroup, counted, BillingGroup.id)
-            .outerjoin(
-                BillingGroup,
-                (BillingGroup.organization_id == DirectoryGroup.organization_id)
-                & (BillingGroup.directory_group_id == DirectoryGroup.id),
-            )
-            .where(
-                DirectoryGroup.organization_id == organization_id,
-                DirectoryGroup.id > after_text(cursor),
-            )
-            .order_by(DirectoryGroup.id)
-            .limit(limit + 1)
-        ).all()
-    return Json(page(rows, limit, _shown_directory, lambda row: row[0].id))
+        return Json(page(session, asked, query, DirectoryGroup.id, _shown_directory))
 
 
-def _shown_directory(row: Any) -> dict[str, Any]:
+def _shown_directory(
+    row: DirectoryGroup, member_count: int, group_id: str | None
+) -> dict[str, Any]:
     return {
-        "id": row[0].id,
-        "name": row[0].name,
-        "external_id": row[0].external_id,
-        "member_count": row[1],
-        "group_id": row[2],
+        "id": row.id,
+        "name": row.name,
+        "external_id": row.external_id,
+        "member_count": member_count,
+        "group_id": group_id,
     }

@@ -22,7 +22,7 @@ from api.web.context import (
     path_id,
 )
 from api.web.idempotency import Answer, Once, OncePart, transact_once
-from api.web.pages import Cursor, Limit, after_number, after_text, page
+from api.web.pages import Page, Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
 from api.web.teams_usage import shown_audit
@@ -45,10 +45,9 @@ def list_keys(
     api: ApiPart,
     caller: Admin,
     organization_id: OrganizationId,
-    limit: Limit = 100,
-    cursor: Cursor = "",
+    asked: Paging,
 ) -> Response:
-    return _listed(api, organization_id, limit, cursor)
+    return _listed(api, organization_id, asked)
 
 
 @router.post(
@@ -98,10 +97,8 @@ def delete_key(
     responses=responses(Error),
     summary="Keys that are bound to no organisation",
 )
-def list_platform_keys(
-    api: ApiPart, caller: Operator, limit: Limit = 100, cursor: Cursor = ""
-) -> Response:
-    return _listed(api, None, limit, cursor)
+def list_platform_keys(api: ApiPart, caller: Operator, asked: Paging) -> Response:
+    return _listed(api, None, asked)
 
 
 @router.post(
@@ -141,22 +138,12 @@ def delete_platform_key(api: ApiPart, caller: Operator, key_id: KeyId) -> Respon
     return Response(status_code=204)
 
 
-def _listed(api: Api, organization_id: str | None, limit: int, cursor: str) -> Response:
+def _listed(api: Api, organization_id: str | None, asked: Page) -> Response:
+    query = select(ApiKey).where(ApiKey.organization_id == organization_id)
     with api.store.read() as session:
         if organization_id is not None:
             reading.organization(session, organization_id)
-        rows = session.scalars(
-            select(ApiKey)
-            .where(
-                ApiKey.organization_id == organization_id
-                if organization_id is not None
-                else ApiKey.organization_id.is_(None),
-                ApiKey.id > after_text(cursor),
-            )
-            .order_by(ApiKey.id)
-            .limit(limit + 1)
-        ).all()
-    return Json(page(rows, limit, shown_key, lambda row: row.id))
+        return Json(page(session, asked, query, ApiKey.id, shown_key))
 
 
 def _created(
@@ -208,14 +195,9 @@ def list_audit(
     api: ApiPart,
     caller: Admin,
     organization_id: OrganizationId,
-    limit: Limit = 100,
-    cursor: Cursor = "",
+    asked: Paging,
 ) -> Response:
-    before = after_number(cursor)
     query = select(AuditEntry).where(AuditEntry.organization_id == organization_id)
-    if before is not None:
-        query = query.where(AuditEntry.id < before)
     with api.store.read() as session:
         reading.organization(session, organization_id)
-        rows = session.scalars(query.order_by(AuditEntry.id.desc()).limit(limit + 1)).all()
-    return Json(page(rows, limit, shown_audit, lambda row: row.id))
+        return Json(page(session, asked, query, AuditEntry.id, shown_audit, newest_first=True))

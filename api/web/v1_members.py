@@ -25,7 +25,7 @@ from api.web.context import (
     path_id,
 )
 from api.web.idempotency import Answer, OncePart, change_once
-from api.web.pages import Cursor, Limit, after_text, page
+from api.web.pages import Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
 from schemas.records import UNASSIGNED
@@ -49,9 +49,8 @@ def list_members(
     api: ApiPart,
     caller: Reader,
     organization_id: OrganizationId,
+    asked: Paging,
     group_id: Annotated[str, Query(max_length=256)] = "",
-    limit: Limit = 100,
-    cursor: Cursor = "",
 ) -> Response:
     query = (
         select(Member, Membership.group_id)
@@ -63,10 +62,7 @@ def list_members(
         .where(
             Member.organization_id == organization_id,
             Member.erased_at.is_(None),
-            Member.id > after_text(cursor),
         )
-        .order_by(Member.id)
-        .limit(limit + 1)
     )
     if group_id == UNASSIGNED:
         query = query.where(Membership.group_id.is_(None), Member.active)
@@ -74,8 +70,7 @@ def list_members(
         query = query.where(Membership.group_id == group_id)
     with api.store.read() as session:
         reading.organization(session, organization_id)
-        rows = session.execute(query).all()
-    return Json(page(rows, limit, lambda row: shown_member(row[0], row[1]), lambda row: row[0].id))
+        return Json(page(session, asked, query, Member.id, shown_member))
 
 
 def shown_member(row: Member, group_id: str | None) -> dict[str, Any]:
@@ -265,18 +260,12 @@ def list_websites(
     api: ApiPart,
     caller: Reader,
     organization_id: OrganizationId,
-    limit: Limit = 100,
-    cursor: Cursor = "",
+    asked: Paging,
 ) -> Response:
     with api.store.read() as session:
         reading.organization(session, organization_id)
-        rows = session.scalars(
-            select(Website)
-            .where(Website.organization_id == organization_id, Website.id > after_text(cursor))
-            .order_by(Website.id)
-            .limit(limit + 1)
-        ).all()
-    return Json(page(rows, limit, shown_website, lambda row: row.id))
+        query = select(Website).where(Website.organization_id == organization_id)
+        return Json(page(session, asked, query, Website.id, shown_website))
 
 
 @router.post(

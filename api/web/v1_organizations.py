@@ -20,7 +20,7 @@ from api.storage.models import Organization
 from api.web.answers import Error, Json, responses
 from api.web.context import OPERATORS, READERS, Allow, ApiPart, Caller, OrganizationId, path_id
 from api.web.idempotency import Answer, OncePart, change_once, transact_once
-from api.web.pages import Cursor, Limit, after_number, after_text, page
+from api.web.pages import Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
 
@@ -61,17 +61,9 @@ def post_organization(
     responses=responses(Error),
     summary="All organisations",
 )
-def list_organizations(
-    api: ApiPart, caller: Operator, limit: Limit = 100, cursor: Cursor = ""
-) -> Response:
+def list_organizations(api: ApiPart, caller: Operator, asked: Paging) -> Response:
     with api.store.read() as session:
-        rows = session.scalars(
-            select(Organization)
-            .where(Organization.id > after_text(cursor))
-            .order_by(Organization.id)
-            .limit(limit + 1)
-        ).all()
-    return Json(page(rows, limit, shown_organization, lambda row: row.id))
+        return Json(page(session, asked, select(Organization), Organization.id, shown_organization))
 
 
 @router.get(
@@ -148,21 +140,14 @@ def list_prices(
     api: ApiPart,
     caller: Reader,
     organization_id: OrganizationId,
-    limit: Limit = 100,
-    cursor: Cursor = "",
+    asked: Paging,
 ) -> Response:
     with api.store.read() as session:
         reading.organization(session, organization_id)
-        rows = session.scalars(
-            select(Price)
-            .where(
-                (Price.organization_id == organization_id) | Price.organization_id.is_(None),
-                Price.id > (after_number(cursor) or 0),
-            )
-            .order_by(Price.id)
-            .limit(limit + 1)
-        ).all()
-    return Json(page(rows, limit, _shown_price, lambda row: row.id))
+        query = select(Price).where(
+            (Price.organization_id == organization_id) | Price.organization_id.is_(None)
+        )
+        return Json(page(session, asked, query, Price.id, _shown_price))
 
 
 @router.post(
@@ -234,18 +219,12 @@ def list_grants(
     api: ApiPart,
     caller: Reader,
     organization_id: OrganizationId,
-    limit: Limit = 100,
-    cursor: Cursor = "",
+    asked: Paging,
 ) -> Response:
     with api.store.read() as session:
         reading.organization(session, organization_id)
-        rows = session.scalars(
-            select(Grant)
-            .where(Grant.organization_id == organization_id, Grant.id > after_text(cursor))
-            .order_by(Grant.id)
-            .limit(limit + 1)
-        ).all()
-    return Json(page(rows, limit, _shown_grant, lambda row: row.id))
+        query = select(Grant).where(Grant.organization_id == organization_id)
+        return Json(page(session, asked, query, Grant.id, _shown_grant))
 
 
 @router.post(

@@ -95,6 +95,51 @@ def test_moves_are_atomic_and_members_can_be_listed_by_group(admin: httpx.Client
     assert one.json()["group_id"] == "group_unassigned"
 
 
+def walked(client: httpx.Client, path: str) -> list[dict[str, object]]:
+    """A list, row by row."""
+    rows: list[dict[str, object]] = []
+    cursor = ""
+    while cursor is not None:
+        page = client.get(path, params={"limit": 1, "cursor": cursor}).json()
+        assert len(page["items"]) == 1
+        rows += page["items"]
+        cursor = page["next_cursor"]
+    return rows
+
+
+def test_every_list_is_the_same_page_by_page(
+    admin: httpx.Client, operator: httpx.Client, served: Served
+) -> None:
+    for number in (1, 2):
+        email = f"m{number}@example.com"
+        group = {"displayName": f"G{number}"}
+        with served.client("scim") as scim:
+            assert scim.post("/scim/v2/Groups", json=group).status_code == 201
+        for path, body in (
+            (f"{ORG}/members", {"email": email}),
+            (f"{ORG}/websites", {"id": f"web_{number}", "name": "W"}),
+            (f"{ORG}/prices", {"meter": "m", "micro_per_million_units": number}),
+            ("/v1/prices", {"meter": "d", "micro_per_million_units": number}),
+            (f"{ORG}/grants", {"pool_kind": "website", "pool_id": "web_1", "amount_micro": 1}),
+            (f"{ORG}/keys", {"scope": "finance", "name": "k"}),
+            ("/v1/keys", {"scope": "operator", "name": "k"}),
+        ):
+            answer = operator.post(path, json=body)
+            assert answer.status_code == 201, answer.text
+    paths = operator.get("/openapi.json").json()["paths"]
+    lists = [
+        path.replace("{organization_id}", "org_a")
+        for path, operations in paths.items()
+        if any(one["name"] == "cursor" for one in operations.get("get", {}).get("parameters", ()))
+    ]
+    assert len(lists) == 9
+    for path in lists:
+        whole = operator.get(path, params={"limit": 1000}).json()
+        assert len(whole["items"]) >= 2
+        assert whole["next_cursor"] is None
+        assert walked(operator, path) == whole["items"], path
+
+
 @pytest.mark.parametrize("cursor", ["x", "e30", "eyJhZnRlciI6MX0", "é", "eyJhZnRlciI6W119"])
 def test_a_wrong_cursor_is_refused(admin: httpx.Client, cursor: str) -> None:
     answer = admin.get(f"{ORG}/members", params={"cursor": cursor})
