@@ -127,10 +127,10 @@ class FactPublisher:
             sent.append(future)
         acknowledged = await asyncio.gather(*sent)
         now = self.clock()
-        await self._write_down(waiting, acknowledged)
         for fact in waiting:
             metrics.DELAY.observe(max(0.0, (now - fact.created_at).total_seconds()))
             metrics.PUBLISHED.labels(fact.topic).inc()
+        await self._write_down(waiting, acknowledged)
         return len(waiting)
 
     def _read_waiting(self) -> list[Waiting]:

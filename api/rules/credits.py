@@ -89,7 +89,12 @@ def set_default_price(transaction: Transaction, new: NewPrice) -> Price:
 
 
 def platform_audit(
-    actor: Actor, now: datetime, action: str, subject: tuple[str, str], after: dict[str, object]
+    actor: Actor,
+    now: datetime,
+    action: str,
+    subject: tuple[str, str],
+    after: dict[str, object],
+    before: dict[str, object] | None = None,
 ) -> AuditEntry:
     """An audit entry that belongs to no organisation."""
     return AuditEntry(
@@ -100,7 +105,7 @@ def platform_audit(
         action=action,
         subject_kind=subject[0],
         subject_id=subject[1],
-        before=None,
+        before=before,
         after=after,
     )
 
@@ -202,10 +207,11 @@ def revoke(change: Change, grant_id: str, amount_micro: int | None, why: str) ->
             f"Only {left} micro-credits of this grant are not revoked yet.",
             "amount_micro",
         )
+    before: dict[str, object] = {"revoked_micro": row.revoked_micro}
     row.revoked_micro += amount
     change.credit_fact(Revoked(grant_id, amount, clean_name(why, "why")))
     after = {"revoked_micro": row.revoked_micro, "why": why}
-    change.audit("grant.revoke", ("grant", grant_id), None, after)
+    change.audit("grant.revoke", ("grant", grant_id), before, after)
     return row
 
 

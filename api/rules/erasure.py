@@ -18,7 +18,7 @@ from schemas.records import MemberAlias as AliasFact
 from schemas.records import MemberRemoved
 
 ERASED = "(erased)"
-PERSONAL = ("name", "email", "alias")
+PERSONAL = ("name", "email", "user_name", "external_id", "alias")
 
 
 def erase_member(change: Change, member_id: str) -> None:

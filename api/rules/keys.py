@@ -67,23 +67,27 @@ def create_key(
     )
     transaction.session.add(key)
     transaction.session.flush()
-    _audit(transaction, key, "key.create", {"scope": key.scope, "name": key.name})
+    _audit(transaction, key, "key.create", None, {"scope": key.scope, "name": key.name})
     return NewKey(key, secret)
 
 
 def rotate_key(transaction: Transaction, key_id: str, organization_id: str | None) -> NewKey:
     """A new secret in place of the old, which ends at once."""
     old = _live_key(transaction, key_id, organization_id)
-    old.revoked_at = transaction.clock()
-    _audit(transaction, old, "key.revoke", {"why": "rotated"})
+    _revoke(transaction, old, "rotated")
     return create_key(transaction, Scope(old.scope), old.name, old.organization_id, old.expires_at)
 
 
 def revoke_key(transaction: Transaction, key_id: str, organization_id: str | None) -> None:
     """The key ends at once and for ever."""
     key = _live_key(transaction, key_id, organization_id)
+    _revoke(transaction, key, "revoked")
+
+
+def _revoke(transaction: Transaction, key: ApiKey, why: str) -> None:
     key.revoked_at = transaction.clock()
-    _audit(transaction, key, "key.revoke", {"why": "revoked"})
+    before: dict[str, object] = {"scope": key.scope, "name": key.name, "revoked": False}
+    _audit(transaction, key, "key.revoke", before, {"revoked": True, "why": why})
 
 
 def _live_key(transaction: Transaction, key_id: str, organization_id: str | None) -> ApiKey:
@@ -93,13 +97,19 @@ def _live_key(transaction: Transaction, key_id: str, organization_id: str | None
     return key
 
 
-def _audit(transaction: Transaction, key: ApiKey, action: str, after: dict[str, object]) -> None:
+def _audit(
+    transaction: Transaction,
+    key: ApiKey,
+    action: str,
+    before: dict[str, object] | None,
+    after: dict[str, object],
+) -> None:
     subject = ("key", key.id)
     if key.organization_id:
-        transaction.change(key.organization_id).audit(action, subject, None, after)
+        transaction.change(key.organization_id).audit(action, subject, before, after)
         return
     transaction.session.add(
-        platform_audit(transaction.actor, transaction.clock(), action, subject, after)
+        platform_audit(transaction.actor, transaction.clock(), action, subject, after, before)
     )
 
 

@@ -119,8 +119,7 @@ def claim_own_addresses(change: Change, member: Member) -> None:
         if alias is not None and alias.member_id == member.id:
             continue
         if alias is not None:
-            _alias_fact(change, alias.member_id, folded, removed=True)
-            change.session.delete(alias)
+            _end_alias(change, alias)
             change.session.flush()
         _insert_alias(change, member.id, text)
 
@@ -155,9 +154,7 @@ def remove_alias(change: Change, member_id: str, alias: str) -> None:
         raise not_found("alias", alias, "alias")
     if folded in (member.email_folded, member.user_name_folded):
         raise conflict("alias_in_use", "This is the member's own address.", "alias")
-    _alias_fact(change, member.id, folded, removed=True)
-    change.session.delete(there)
-    change.audit("member.alias_removed", ("member", member.id), {"alias": alias}, None)
+    _end_alias(change, there)
 
 
 def _insert_alias(change: Change, member_id: str, text: str) -> None:
@@ -179,6 +176,13 @@ def _insert_alias(change: Change, member_id: str, text: str) -> None:
             _alias_fact(change, lost.member_id, folded, removed=True)
         _alias_fact(change, member_id, folded, removed=False)
     change.audit("member.alias_added", ("member", member_id), None, {"alias": text})
+
+
+def _end_alias(change: Change, alias: MemberAlias) -> None:
+    _alias_fact(change, alias.member_id, alias.alias_folded, removed=True)
+    change.session.delete(alias)
+    subject = ("member", alias.member_id)
+    change.audit("member.alias_removed", subject, {"alias": alias.alias}, None)
 
 
 def _alias_fact(change: Change, member_id: str, folded: str, *, removed: bool) -> None:
@@ -221,8 +225,9 @@ def deactivate_member(change: Change, member: Member) -> None:
     """Later usage is Unassigned; the member can come back."""
     if not member.active:
         return
+    before = shown(member)
     member.active = False
-    _leave(change, member, "member.deactivate")
+    _leave(change, member, "member.deactivate", before)
 
 
 def reactivate_member(change: Change, member: Member) -> None:
@@ -253,17 +258,18 @@ def remove_member(change: Change, member_id: str) -> None:
         if there is not None:
             refuse_synced(change, live_group(change, there.group_id))
     leave_all_directories(change, member_id)
+    before = shown(member)
     member.removed_at = change.now
     member.active = False
-    _leave(change, member, "member.remove")
+    _leave(change, member, "member.remove", before)
 
 
-def _leave(change: Change, member: Member, action: str) -> None:
+def _leave(change: Change, member: Member, action: str, before: dict[str, object]) -> None:
     member.updated_at = change.now
     change.session.flush()
     place(change, {member.id: None}, change.actor.how, tell=False)
     change.member_fact(MemberRemoved(member.id))
-    change.audit(action, ("member", member.id), None, shown(member))
+    change.audit(action, ("member", member.id), before, shown(member))
     change.dimension("member", member.id)
 
 
@@ -272,6 +278,8 @@ def shown(member: Member) -> dict[str, object]:
     return {
         "name": member.name,
         "email": member.email,
+        "user_name": member.user_name,
+        "external_id": member.external_id,
         "role": member.role,
         "active": member.active,
         "removed": member.removed_at is not None,

@@ -45,8 +45,21 @@ class Once:
     how: AssignedBy
 
 
+def read_how(
+    metering_how: Annotated[
+        str,
+        Header(pattern="^(api|manual)$", description="`manual` when a person clicked."),
+    ] = "api",
+) -> AssignedBy:
+    return "manual" if metering_how == "manual" else "api"
+
+
+HowPart = Annotated[AssignedBy, Depends(read_how)]
+
+
 async def read_once(
     request: Request,
+    how: HowPart,
     idempotency_key: Annotated[
         str,
         Header(
@@ -54,14 +67,10 @@ async def read_once(
             description="Any text that is new for each new request; repeat it when retrying.",
         ),
     ] = "",
-    metering_how: Annotated[
-        str,
-        Header(pattern="^(api|manual)$", description="`manual` when a person clicked."),
-    ] = "api",
 ) -> Once:
     said = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
     digest = hashlib.sha256(said + await request.body()).hexdigest()
-    return Once(idempotency_key, digest, "manual" if metering_how == "manual" else "api")
+    return Once(idempotency_key, digest, how)
 
 
 OncePart = Annotated[Once, Depends(read_once)]

@@ -25,7 +25,7 @@ from api.web.context import (
     OrganizationId,
     path_id,
 )
-from api.web.idempotency import Answer, OncePart, change_once
+from api.web.idempotency import Answer, HowPart, OncePart, change_once
 from api.web.pages import Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
@@ -173,7 +173,7 @@ def post_group(
 def patch_group(
     api: ApiPart,
     caller: Editor,
-    once: OncePart,
+    how: HowPart,
     organization_id: OrganizationId,
     group_id: GroupId,
     body: v1.GroupChange,
@@ -181,7 +181,7 @@ def patch_group(
     given = body.model_fields_set
     if not given or ("name" in given and body.name is None):
         raise invalid("Nothing to change is given.", "body")
-    with api.control.change(organization_id, caller.actor(once.how)) as change:
+    with api.control.change(organization_id, caller.actor(how)) as change:
         if body.name is not None:
             group_rules.rename_group(change, group_id, body.name)
         if body.directory_group_id is not None:
@@ -201,12 +201,12 @@ def patch_group(
 def delete_group(
     api: ApiPart,
     caller: Editor,
-    once: OncePart,
+    how: HowPart,
     organization_id: OrganizationId,
     group_id: GroupId,
     confirm_name: Annotated[str, Query(max_length=255, description="The group's name, typed.")],
 ) -> Response:
-    with api.control.change(organization_id, caller.actor(once.how)) as change:
+    with api.control.change(organization_id, caller.actor(how)) as change:
         group_rules.delete_group(change, group_id, confirm_name)
     return Response(status_code=204)
 

@@ -201,3 +201,15 @@ def list_audit(
     with api.store.read() as session:
         reading.organization(session, organization_id)
         return Json(page(session, asked, query, AuditEntry.id, shown_audit, newest_first=True))
+
+
+@router.get(
+    "/audit",
+    response_model=v1.AuditEntries,
+    responses=responses(Error),
+    summary="Changes that belong to no organisation, newest first",
+)
+def list_platform_audit(api: ApiPart, caller: Operator, asked: Paging) -> Response:
+    query = select(AuditEntry).where(AuditEntry.organization_id.is_(None))
+    with api.store.read() as session:
+        return Json(page(session, asked, query, AuditEntry.id, shown_audit, newest_first=True))

@@ -24,7 +24,7 @@ from api.web.context import (
     OrganizationId,
     path_id,
 )
-from api.web.idempotency import Answer, OncePart, change_once
+from api.web.idempotency import Answer, HowPart, OncePart, change_once
 from api.web.pages import Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
@@ -140,12 +140,12 @@ def post_member(
 def patch_member(
     api: ApiPart,
     caller: Admin,
-    once: OncePart,
+    how: HowPart,
     organization_id: OrganizationId,
     member_id: MemberId,
     body: v1.MemberChange,
 ) -> Response:
-    with api.control.change(organization_id, caller.actor(once.how)) as change:
+    with api.control.change(organization_id, caller.actor(how)) as change:
         row = member_rules.update_member(
             change, member_id, email=body.email, name=body.name, role=body.role
         )
@@ -162,11 +162,11 @@ def patch_member(
 def delete_member(
     api: ApiPart,
     caller: Admin,
-    once: OncePart,
+    how: HowPart,
     organization_id: OrganizationId,
     member_id: MemberId,
 ) -> Response:
-    with api.control.change(organization_id, caller.actor(once.how)) as change:
+    with api.control.change(organization_id, caller.actor(how)) as change:
         member_rules.remove_member(change, member_id)
     return Response(status_code=204)
 
@@ -243,12 +243,12 @@ def post_alias(
 def delete_alias(
     api: ApiPart,
     caller: Admin,
-    once: OncePart,
+    how: HowPart,
     organization_id: OrganizationId,
     member_id: MemberId,
     alias: Annotated[str, path_id("a.nn@example.com", "The address.")],
 ) -> Response:
-    with api.control.change(organization_id, caller.actor(once.how)) as change:
+    with api.control.change(organization_id, caller.actor(how)) as change:
         member_rules.remove_alias(change, member_id, alias)
     return Response(status_code=204)
 
@@ -298,12 +298,12 @@ def post_website(
 def patch_website(
     api: ApiPart,
     caller: Admin,
-    once: OncePart,
+    how: HowPart,
     organization_id: OrganizationId,
     website_id: WebsiteId,
     body: v1.WebsiteChange,
 ) -> Response:
-    with api.control.change(organization_id, caller.actor(once.how)) as change:
+    with api.control.change(organization_id, caller.actor(how)) as change:
         row = website_rules.update_website(change, website_id, body.name, body.group_id)
         return Json(shown_website(row))
 

@@ -144,6 +144,7 @@ def test_back_pressure(settings: Settings) -> None:
         answer = client.post("/v1/events", content=events, headers=BATCH)
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "back_pressure"
+        assert int(answer.headers["Retry-After"]) >= 1
         assert client.post("/v1/events", content=json.dumps(event()), headers=STRUCTURED).is_success
     assert len(usage(settings)) == 1
 

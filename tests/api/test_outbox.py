@@ -173,6 +173,7 @@ async def test_the_service_publishes_within_milliseconds_of_the_commit(
 ) -> None:
     control = new_control(store, clock)
     outbox = Outbox(settings, store, clock)
+    measured = REGISTRY.get_sample_value("metering_outbox_delay_seconds_count") or 0.0
     control.committed = outbox.wake
     await outbox.start()
     await asyncio.wait_for(outbox.first_look.wait(), 20)
@@ -185,6 +186,7 @@ async def test_the_service_publishes_within_milliseconds_of_the_commit(
             await asyncio.sleep(0.005)
     await outbox.stop()
     assert await published(settings) == [1, 2, 3, 4, 5]
+    assert REGISTRY.get_sample_value("metering_outbox_delay_seconds_count") == measured + 5
 
 
 async def test_organisations_are_published_side_by_side(

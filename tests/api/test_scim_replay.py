@@ -320,3 +320,54 @@ def test_only_scim_tokens_may_provision_and_nothing_else(idp: httpx.Client, serv
         refused = admin.get("/scim/v2/Users")
         assert (refused.status_code, refused.json()["status"]) == (403, "403")
     assert httpx.get(f"{served.url}/teams/groups", headers=idp.headers).status_code == 403
+
+
+# ---- Billing groups that follow
+
+
+def test_a_rename_that_clashes_keeps_the_old_name_and_tells_the_idp_success(
+    idp: httpx.Client, served: Served
+) -> None:
+    directory = group(idp, "Sales")
+    with served.client("admin") as admin:
+        groups = "/v1/organizations/org_a/groups"
+        synced = admin.post(groups, json={"name": "Anything"}).json()["id"]
+        taken = admin.post(groups, json={"name": "Field sales"}).json()["id"]
+        admin.patch(f"{groups}/{synced}", json={"directory_group_id": directory})
+        rename = {"op": "Replace", "path": "displayName", "value": "FIELD SALES"}
+        assert patch(idp, f"/Groups/{directory}", rename).status_code == 204
+        assert idp.get(f"/Groups/{directory}").json()["displayName"] == "FIELD SALES"
+        shown = admin.get(f"{groups}/{synced}").json()
+        assert (shown["name"], shown["name_conflict"]) == ("Sales", "FIELD SALES")
+        assert [one["name"] for one in shown["names"]] == ["Anything", "Sales"]
+        renamed = admin.patch(f"/teams/groups/{taken}", json={"name": "Elsewhere"})
+        assert renamed.status_code == 200
+        shown = admin.get(f"{groups}/{synced}").json()
+        assert (shown["name"], shown["name_conflict"]) == ("FIELD SALES", None)
+
+
+def test_whom_two_synced_groups_want_is_shown_and_stays_in_the_first(
+    idp: httpx.Client, served: Served
+) -> None:
+    ann = user(idp, "ann")
+    directories = [group(idp, "Sales", ann), group(idp, "Lab", ann)]
+    with served.client("admin") as admin:
+        groups = "/v1/organizations/org_a/groups"
+        synced = []
+        for directory in directories:
+            synced.append(admin.post(groups, json={"name": "x"}).json()["id"])
+            body = {"directory_group_id": directory}
+            assert admin.patch(f"{groups}/{synced[-1]}", json=body).status_code == 200
+        for one in synced:
+            conflicts = admin.get(f"{groups}/{one}").json()["sync_conflicts"]
+            assert conflicts == [{"member_id": ann, "group_ids": synced}]
+        member = f"/v1/organizations/org_a/members/{ann}"
+        again = {"op": "replace", "path": "members", "value": [{"value": ann}]}
+        for directory in (*directories[::-1], *directories):
+            assert patch(idp, f"/Groups/{directory}", again).status_code == 204
+            assert admin.get(member).json()["group_id"] == synced[0]
+        gone = {"op": "remove", "path": f'members[value eq "{ann}"]'}
+        for directory, place in zip(directories, (synced[1], "group_unassigned"), strict=True):
+            assert patch(idp, f"/Groups/{directory}", gone).status_code == 204
+            assert admin.get(member).json()["group_id"] == place
+        assert admin.get(f"{groups}/{synced[0]}").json()["sync_conflicts"] == []

@@ -1,7 +1,7 @@
 """`/teams/groups` answers as Cursor's Admin API does, and refuses in its shape."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -123,6 +123,30 @@ def test_spend_is_in_fractional_cents_and_follows_the_stamp(
     assert unassigned["spendCents"] == 2450.125488
     people = [one["spendCents"] for one in unassigned["currentMembers"]]
     assert people == [2450.125487, 0.000001]
+
+
+def test_the_billing_cycle_follows_anchor_day_and_time_zone(
+    admin: httpx.Client, served: Served
+) -> None:
+    settings = {"billing_anchor_day": 15, "time_zone": "Europe/Berlin"}
+    with served.client("operator") as operator:
+        assert operator.patch("/v1/organizations/org_a", json=settings).status_code == 200
+    told = admin.get("/teams/groups", params={"billingCycle": "2026-04-14"}).json()
+    assert told["billingCycle"] == {
+        "cycleStart": "2026-03-14T23:00:00.000Z",
+        "cycleEnd": "2026-04-14T22:00:00.000Z",
+    }
+    first = datetime(2026, 4, 14, 22, tzinfo=UTC)
+    insert_rated(
+        served.app.state.api.settings,
+        [
+            RatedRow("e1", "ann", "group_unassigned", first - timedelta(microseconds=1), 1_000_000),
+            RatedRow("e2", "ann", "group_unassigned", first, 2_000_000),
+        ],
+    )
+    for day, cents in (("2026-04-14", 1.0), ("2026-04-15", 2.0)):
+        answer = admin.get("/teams/groups", params={"billingCycle": day})
+        assert answer.json()["unassignedGroup"]["spendCents"] == cents
 
 
 def test_lists_of_people_are_sorted_searched_and_paged(admin: httpx.Client, served: Served) -> None:
