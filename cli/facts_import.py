@@ -40,7 +40,7 @@ def import_(
     """
     from api.outbox.importer import Unrepairable, import_facts
     from api.outbox.lock import publisher_lock
-    from cli.control import opened
+    from cli.control import opened, operator
 
     settings = load_settings()
     with opened(settings) as control:
@@ -51,7 +51,9 @@ def import_(
             raise Failure("An API process publishes just now: stop it first.")
         try:
             done = asyncio.run(
-                import_facts(settings, control.store, control.clock, control.alias_secret)
+                import_facts(
+                    settings, control.store, control.clock, control.alias_secret, operator()
+                )
             )
         except Unrepairable as error:
             raise Failure(str(error)) from error

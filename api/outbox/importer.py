@@ -23,8 +23,9 @@ from api.outbox import compare
 from api.outbox.default_book import default_price, restore_default_book
 from api.outbox.replay import apply_fact
 from api.rules.aliases import follow_facts
-from api.rules.change import Clock
-from api.storage.ledgers import OutboxFact, PublishingHalt
+from api.rules.change import Actor, Clock
+from api.rules.credits import platform_audit
+from api.storage.ledgers import AuditEntry, OutboxFact, PublishingHalt
 from api.storage.models import Organization
 from api.storage.store import Store
 from schemas import codec, topics
@@ -57,9 +58,12 @@ class Unrepairable(Exception):
 
 
 async def import_facts(
-    settings: Settings, store: Store, clock: Clock, alias_secret: bytes
+    settings: Settings, store: Store, clock: Clock, alias_secret: bytes, actor: Actor
 ) -> Imported:
     """Brings the database to the ends of both topics, in one transaction.
+
+    The audit log tells that it was done, and of which organisations; who once made the changes
+    is not in the facts.
 
     Raises KafkaError where the broker is away, and Unrepairable where facts are missing.
     """
@@ -76,7 +80,32 @@ async def import_facts(
         for partition, end in ends.items():
             compare.keep_position(session, partition.topic, partition.partition, end)
         session.execute(delete(PublishingHalt))
+        session.add_all(_audit(imported, actor, clock()))
     return imported
+
+
+def _audit(imported: Imported, actor: Actor, now: datetime) -> list[AuditEntry]:
+    """An entry for the platform, and one for each organisation that learnt something."""
+    entries = []
+    for organization_id in (None, *sorted(imported.organizations)):
+        entry = platform_audit(
+            actor,
+            now,
+            "facts.import",
+            ("topics", "facts"),
+            {
+                "learnt": imported.learnt,
+                "moved_behind": imported.moved_behind,
+                "ignored": imported.ignored,
+                "default_prices": imported.default_prices,
+                "told": imported.told,
+            }
+            if organization_id is None
+            else {"why": "an older backup was restored"},
+        )
+        entry.organization_id = organization_id
+        entries.append(entry)
+    return entries
 
 
 async def _read_topics(

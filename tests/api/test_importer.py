@@ -35,7 +35,7 @@ from schemas import codec
 from schemas.records import PriceSet
 from schemas.settings import Settings
 from tests.api.conftest import ADMIN, SECRET, Clock, backup_of, new_control
-from tests.api.seen import facts, group, places, replayed_places
+from tests.api.seen import actions, facts, group, places, replayed_places
 from tests.api.topic import read_all
 
 
@@ -90,8 +90,9 @@ async def test_the_database_learns_what_it_forgot(
     lost, back = await restored_from_backup(settings, store, clock)
     with pytest.raises(compare.Halt):
         await publish(settings, back.store, clock)
-    done = await import_facts(settings, back.store, clock, SECRET)
+    done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
     assert done.organizations == {"org_a", "org_new"}
+    assert actions(back)[-1] == actions(back, "org_new")[-1] == "facts.import"
     assert facts(back) == facts(lost)
     assert places(back) == places(lost) == replayed_places(back) == {"ann": "g2"}
     assert group(back, "g3").deleted_at is not None
@@ -118,7 +119,7 @@ async def test_what_was_changed_on_the_backup_moves_behind(
     clock.forward(minutes=5)
     with back.change("org_a", ADMIN) as change:
         move_members(change, {"ann": "g1"})
-    done = await import_facts(settings, back.store, clock, SECRET)
+    done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
     assert done.moved_behind == 1
     with back.store.read() as session:
         assert session.scalar(select(PublishingHalt)) is None
@@ -134,9 +135,9 @@ async def test_an_import_with_nothing_to_learn_changes_nothing(
     control = new_control(store, clock)
     before_backup(control)
     before = facts(control)
-    assert (await import_facts(settings, store, clock, SECRET)).learnt == 0
+    assert (await import_facts(settings, store, clock, SECRET, ADMIN)).learnt == 0
     await publish(settings, store, clock)
-    assert (await import_facts(settings, store, clock, SECRET)).learnt == 0
+    assert (await import_facts(settings, store, clock, SECRET, ADMIN)).learnt == 0
     assert facts(control) == before
 
 
@@ -152,7 +153,7 @@ async def test_facts_that_are_nowhere_cannot_be_repaired(
         for table in ("outbox", "topic_positions"):
             session.execute(text(f"DELETE FROM {table}"))
     with pytest.raises(Unrepairable):
-        await import_facts(settings, store, clock, SECRET)
+        await import_facts(settings, store, clock, SECRET, ADMIN)
 
 
 async def test_the_default_book_comes_back_and_everybody_hears_of_it(
@@ -174,12 +175,12 @@ async def test_the_default_book_comes_back_and_everybody_hears_of_it(
         create_organization(transaction, "Late", OrganizationSettings(), "org_late")
     assert default_prices(back, "org_late") == [("ai.tokens", 3)]
 
-    done = await import_facts(settings, back.store, clock, SECRET)
+    done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
     assert (done.default_prices, done.told) == (3, 3)
     assert default_book(back) == default_book(control)
     assert facts(back) == facts(control)
     assert sorted(default_prices(back, "org_late")) == sorted(default_prices(control, "org_a"))
-    assert (await import_facts(settings, back.store, clock, SECRET)).default_prices == 0
+    assert (await import_facts(settings, back.store, clock, SECRET, ADMIN)).default_prices == 0
     with back.transaction(ADMIN) as transaction:
         create_organization(transaction, "Newest", OrganizationSettings(), "org_newest")
     assert default_prices(back, "org_newest") == default_prices(control, "org_a")
@@ -233,7 +234,7 @@ async def with_forgotten_aliases(settings: Settings, store: Store, clock: Clock)
         add_alias(change, "ben", "b2@example.com")
         update_member(change, "ann", email="ann.new@example.com")
     await publish(settings, store, clock)
-    done = await import_facts(settings, back.store, clock, SECRET)
+    done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
     assert done.unknown_aliases == 2
     assert told(back) == told(control)
     return back
