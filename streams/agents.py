@@ -86,9 +86,9 @@ class UsageStep:
         rated_events = unknown_members = website_micro = group_micro = overage_micro = 0
         unpacking = iter(records)
         while some := list(islice(unpacking, SLICE_RECORDS)):
-            parsed = self._parse(some, transaction)
-            previous = transaction.seen_before([event.identity for _, event in parsed])
-            for (record, event), seen_content in zip(parsed, previous, strict=True):
+            kept, events = self._parse(some, transaction)
+            previous = transaction.seen_before([event.identity for event in events])
+            for record, event, seen_content in zip(kept, events, previous, strict=True):
                 identity = event.identity
                 try:
                     if seen_content or identity in seen:
@@ -122,10 +122,11 @@ class UsageStep:
 
     def _parse(
         self, records: Sequence[Any], transaction: Transaction
-    ) -> list[tuple[Any, UsageEvent]]:
+    ) -> tuple[list[Any], list[UsageEvent]]:
+        """The records that are well-formed and belong here, and their events."""
         parse = self._intake.parse
         here, partition_of = transaction.partition, self._partition_of
-        parsed = []
+        kept, events = [], []
         timestamp_ms, appended_at = -1, transaction.now
         for record in records:
             if record.timestamp != timestamp_ms:
@@ -142,8 +143,9 @@ class UsageStep:
             elif partition_of.get(event.organization_id) == here or self._is_here(
                 record, event, transaction
             ):
-                parsed.append((record, event))
-        return parsed
+                kept.append(record)
+                events.append(event)
+        return kept, events
 
     def _judge(
         self, record: Any, event: UsageEvent, seen_content: int, transaction: Transaction

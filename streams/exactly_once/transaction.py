@@ -15,7 +15,8 @@ from streams.exactly_once.state import PartitionState
 BATCH_BYTES: Final = 4 << 20
 """Records of one produce batch before compression; a larger single record has its own batch."""
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = list[tuple[str, bytes]]
+NO_HEADERS: Final[Headers] = []
 RECORD_OVERHEAD_BYTES: Final = 512
 
 
@@ -31,17 +32,13 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]
         super().__init__(size_bytes, COMPRESSION_TYPES[compression], is_transactional=1)
         self._now_ms = now_ms
 
-    def add(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> bool:
+    def add(self, key: bytes | None, value: bytes | None, headers: Headers) -> bool:
         """Whether there was room."""
         offset: int = self._relative_offset
-        if self._builder.append(offset, self._now_ms, key, value, list(headers)) is None:
+        if self._builder.append(offset, self._now_ms, key, value, headers) is None:
             return False
         self._relative_offset = offset + 1
         return True
-
-
-def _no_room(_key: bytes | None, _value: bytes) -> bool:
-    return False
 
 
 class Transaction:
@@ -76,16 +73,15 @@ class Transaction:
         return sum(batch.record_count() for _, _, batch in self.batches)
 
     def appender(self, topic: str) -> Callable[[bytes | None, bytes], None]:
-        """A quicker `emit` for the many records of one topic, without headers."""
+        """A quicker `emit`, for the many records of one topic that have no headers."""
         at = (topic, self.partition)
-        add: Callable[[bytes | None, bytes], bool] = _no_room
+        batch: RecordBatch | None = None
 
         def append(key: bytes | None, value: bytes) -> None:
-            nonlocal add
-            if not add(key, value):
+            nonlocal batch
+            if batch is None or not batch.add(key, value, NO_HEADERS):
                 self.emit(topic, key, value)
-                batch = self._open.get(at)
-                add = _no_room if batch is None else batch.add
+                batch = self._open[at]
 
         return append
 
@@ -94,7 +90,7 @@ class Transaction:
         topic: str,
         key: bytes | None,
         value: bytes | None,
-        headers: Headers = (),
+        headers: Headers = NO_HEADERS,
         partition: int | None = None,
     ) -> None:
         """Adds a record to `topic` (unprefixed)."""
