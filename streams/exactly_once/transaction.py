@@ -81,7 +81,7 @@ class Transaction:
             nonlocal batch
             if batch is None or not batch.add(key, value, NO_HEADERS):
                 self.emit(topic, key, value)
-                batch = self._open[at]
+                batch = self._open.get(at)
 
         return append
 
