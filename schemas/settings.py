@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     forfeit_interval_s: float = Field(60.0, gt=0, le=3600)
 
     session_timeout_s: float = Field(10.0, ge=1, le=300)
-    batch_max_events: int = Field(10_000, ge=1, le=50_000)
+    batch_max_events: int = Field(20_000, ge=1, le=50_000)
     transaction_timeout_s: float = Field(15.0, ge=5, le=300)
 
     sink_batch_max_rows: int = Field(20_000, ge=1, le=200_000)

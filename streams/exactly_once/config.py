@@ -35,7 +35,7 @@ class RuntimeConfig:
     codec: Codec
     topic_prefix: str = ""
     compression: str | None = "snappy"
-    batch_max_records: int = 10_000
+    batch_max_records: int = 20_000
     """A transaction takes whole record batches of producers until it has so many records."""
     transaction_timeout_s: float = 15.0
     seen_window_ms: int = 50 * DAY_S * 1000
