@@ -58,7 +58,7 @@ SECURITY_SCHEMES: Final = {
         "description": "The API key; for SCIM the organisation's SCIM token.",
     },
 }
-OPEN_PATHS: Final = frozenset({"/health", "/ready", "/metrics"})
+OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 
 def utc_now() -> datetime:

@@ -126,7 +126,7 @@ def running(
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/ready", timeout=2).status_code == 200
+        return httpx.get(f"{url}/health/ready", timeout=2).status_code == 200
     except httpx.TransportError:
         return False
 

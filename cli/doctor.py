@@ -270,7 +270,7 @@ def _api(settings: Settings) -> Finding:
     except Failure as failure:
         return Finding("wrong", "API", str(failure))
     host = LOCAL if options.host in EVERY_ADDRESS else options.host
-    finding = _process("API", host, options.port, "/ready")
+    finding = _process("API", host, options.port)
     if finding.level != "ok":
         return finding
     served = _get(host, options.port, "/openapi.json", DOCUMENT_S)
@@ -288,9 +288,9 @@ def _is_ours(document: str, settings: Settings) -> bool:
         return False
 
 
-def _process(name: str, host: str, port: int, path: str = "/health/ready") -> Finding:
+def _process(name: str, host: str, port: int) -> Finding:
     """Of this machine; others are their own doctor's."""
-    answer = _get(host, port, path)
+    answer = _get(host, port, "/health/ready")
     if answer is None:
         return Finding("note", name, f"does not answer at {host}:{port} (it may run elsewhere)")
     if answer.status == HTTPStatus.OK:

@@ -15,13 +15,13 @@ from api.web.context import ApiPart
 router = APIRouter(tags=["Operation"])
 
 
-@router.get("/health", summary="This process answers", response_model=dict[str, str])
+@router.get("/health/live", summary="This process answers", response_model=dict[str, str])
 def health() -> Response:
     return Json({"status": "ok"})
 
 
 @router.get(
-    "/ready",
+    "/health/ready",
     summary="The database answers too",
     response_model=dict[str, str],
     responses={503: responses(Error)[503]},
@@ -34,7 +34,7 @@ def ready(api: ApiPart) -> Response:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 def metrics(api: ApiPart) -> Response:
-    # A database that is away is told by /ready; its gauges keep their last value.
+    # A database that is away is told by /health/ready; its gauges keep their last value.
     with suppress(Refused), api.store.read() as session:
         observe(session, api.control.clock())
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

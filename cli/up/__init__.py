@@ -175,7 +175,7 @@ class _Up:
         parts = [
             self._launch("worker", "worker", ports["worker_metrics"]),
             self._launch("sink", "sink", ports["sink_metrics"]),
-            self._launch("api", "API", ports["api"], "/ready"),
+            self._launch("api", "API", ports["api"]),
         ]
         for part in parts:
             part.wait_until_ready()
@@ -185,14 +185,12 @@ class _Up:
         command: str,
         name: str,
         health_port: int | None = None,
-        ready_path: str = "/health/ready",
     ) -> Command:
         part = Command(
             (command,),
             self._directory,
             self._environment,
             health_port=health_port,
-            ready_path=ready_path,
         )
         self._supervisor.adopt(name, part, lambda: last_words(part.log_file))
         part.launch()
@@ -231,7 +229,7 @@ class _Up:
             ("ClickHouse", f"{self._clickhouse.url}  pid {self._clickhouse.pid}"),
             ("worker", f"{local}:{ports['worker_metrics']}/metrics, /health/ready, /health/live"),
             ("sink", f"{local}:{ports['sink_metrics']}/metrics, /health/ready, /health/live"),
-            ("API", f"{self._api_url}/docs, /metrics, /health, /ready"),
+            ("API", f"{self._api_url}/docs, /metrics, /health/ready, /health/live"),
         ]
         if admin_key:
             rows.append(("admin key", f"{admin_key} of {DEMO_ORGANIZATION}"))

@@ -18,6 +18,7 @@ STOP_S: Final = 20.0
 PROBE_S: Final = 1.0
 LAST_LINES: Final = 3
 LAST_CHARACTERS: Final = 600
+READY_PATH: Final = "/health/ready"
 TAIL_BYTES: Final = 4_000
 
 
@@ -44,13 +45,11 @@ class Command:
         environment: Mapping[str, str],
         *,
         health_port: int | None = None,
-        ready_path: str = "/health/ready",
     ) -> None:
         self._arguments = arguments
         self._data_dir = data_dir
         self._environment = environment
         self._health_port = health_port
-        self._ready_path = ready_path
         self._child = self._new_child()
 
     @property
@@ -86,7 +85,7 @@ class Command:
         """Raises `EngineError` when it ends before, or is not ready within `READY_S`."""
         if self._health_port is not None:
             port = self._health_port
-            self._child.wait_until(lambda: is_healthy(port, self._ready_path), READY_S)
+            self._child.wait_until(lambda: is_healthy(port, READY_PATH), READY_S)
 
     def stop(self) -> None:
         self._child.stop(STOP_S)

@@ -82,7 +82,7 @@ def await_start(client: httpx.Client, api: subprocess.Popen[bytes]) -> None:
     while True:
         assert api.poll() is None
         try:
-            if client.get("/health").status_code == 200:
+            if client.get("/health/live").status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.05)

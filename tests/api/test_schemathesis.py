@@ -36,7 +36,7 @@ def operations() -> list[tuple[str, str]]:
         (method.upper(), path)
         for path, methods in document["paths"].items()
         for method in methods
-        if path not in ("/metrics", "/health", "/ready")
+        if path not in ("/metrics", "/health/live", "/health/ready")
     ]
 
 

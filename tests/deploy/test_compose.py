@@ -149,7 +149,7 @@ def test_the_api_is_scraped_published_and_asked_for_its_health_at_its_port() -> 
     jobs = {job["job_name"]: job["dns_sd_configs"][0] for job in scraped["scrape_configs"]}
     assert jobs["api"] == {"names": ["api"], "type": "A", "port": int(port)}
     assert SERVICES["api"]["ports"] == [f"127.0.0.1:{port}:{port}"]
-    assert SERVICES["api"]["healthcheck"]["test"][-1] == f"http://127.0.0.1:{port}/ready"
+    assert SERVICES["api"]["healthcheck"]["test"][-1] == f"http://127.0.0.1:{port}/health/ready"
     assert SERVICES["api"]["environment"]["METERING_API_HOST"] == "0.0.0.0"
 
 
