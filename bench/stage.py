@@ -39,6 +39,8 @@ class Sizes:
     latency_s: float = 15.0
     latency_rate: int = 10_000
     organizations: int = 2_000
+    batch_max_events: int = Settings.model_fields["batch_max_events"].default
+    """Of worker and floor: a slice must be many batches."""
 
     @property
     def planned_events(self) -> int:
@@ -55,6 +57,7 @@ QUICK: Final = Sizes(
     latency_s=2.0,
     latency_rate=500,
     organizations=40,
+    batch_max_events=500,
 )
 
 
@@ -74,6 +77,7 @@ class Stage(AbstractAsyncContextManager["Stage"]):
             "instance_id": "one",
             "data_dir": str(self.directory / "data"),
             "partitions": PARTITIONS,
+            "batch_max_events": sizes.batch_max_events,
             "metrics_port": self.port,
             "sink_metrics_port": self.sink_port,
             "log_level": "warning",
