@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 
 from api.ingest import Ingest
 from api.options import ApiOptions, alias_secret
@@ -91,7 +92,9 @@ def create_app(
         limits,
         Ingest(settings, store, chosen.ingest_waiting_max),
     )
-    app = FastAPI(
+    # Where keys are typed in, no script may come from elsewhere; and many have no way out anyway.
+    app = FastAPIOffline(
+        redoc_url=None,
         title=TITLE,
         version=VERSION,
         description=DESCRIPTION,

@@ -168,3 +168,13 @@ def test_a_bug_tells_nothing(served: Served, monkeypatch: pytest.MonkeyPatch) ->
     assert answer.status_code == 500
     assert "secret detail" not in answer.text
     assert answer.json()["error"]["code"] == "internal_error"
+
+
+def test_the_docs_load_nothing_from_elsewhere(served: Served) -> None:
+    page = httpx.get(f"{served.url}/docs")
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert any(path.endswith(".js") for path in loaded)
+    for path in loaded:
+        assert path.startswith("/"), path
+        assert httpx.get(f"{served.url}{path}").status_code == 200, path
