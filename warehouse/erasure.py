@@ -1,9 +1,9 @@
 """Forgetting a person in what the sink wrote: usage that was sent under an address, and the bytes
-of dead letters that name the person.
+of dead letters, and of rows that ClickHouse refused, that name the person.
 
-The member's id stands in the address's place; a dead letter keeps its reason and position, and no
-more. A row that the sink sends again brings it back for as long as the topic is retained: whoever
-must be sure erases once more after that.
+The member's id stands in the address's place; a dead letter keeps its reason and position, a
+refused row its position, and no more. A row that the sink sends again brings it back for as long as
+the topic is retained: whoever must be sure erases once more after that.
 """
 
 import re
@@ -31,14 +31,23 @@ _LETTERS: Final = (
     "value_base64, headers.value_base64, detail, source, event_id FROM dead_letter_rows "
     "WHERE organization_id = {organization:String} ORDER BY input, partition, offset"
 )
-_EMPTY: Final = (
-    "ALTER TABLE dead_letter_rows UPDATE value_base64 = '', "
-    "headers = CAST([], 'Array(Tuple(name String, value_base64 String))'), "
-    "detail = {erased:String}, source = '', event_id = '' "
+_REJECTS: Final = "SELECT cluster_id, topic, partition, offset, value_base64 FROM sink_rejects"
+_THESE: Final = (
     "WHERE cluster_id = {cluster:String} AND topic = {topic:String} "
     "AND partition = {partition:Int32} AND offset IN {offsets:Array(Int64)} "
     "SETTINGS mutations_sync = 2"
 )
+_EMPTY_LETTERS: Final = (
+    "ALTER TABLE dead_letter_rows UPDATE value_base64 = '', "
+    "headers = CAST([], 'Array(Tuple(name String, value_base64 String))'), "
+    f"detail = {{erased:String}}, source = '', event_id = '' {_THESE}"
+)
+_EMPTY_REJECTS: Final = (
+    f"ALTER TABLE sink_rejects UPDATE value_base64 = '', error = {{erased:String}} {_THESE}"
+)
+
+Offsets = dict[tuple[str, str, int], list[int]]
+"""By cluster, topic and partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +79,13 @@ def erase_member(client: Any, person: Erased) -> int:
         "AND subject != member_id SETTINGS mutations_sync = 2",
         parameters={"organization": person.organization_id, "member": person.member_id},
     )
+    erase_rejects(client, person)
     return erase_dead_letters(client, person)
 
 
 def erase_dead_letters(client: Any, person: Erased) -> int:
     """Empties what dead letters of the organisation hold, where it names the person."""
-    found: dict[tuple[str, str, int], list[int]] = defaultdict(list)
+    found: Offsets = defaultdict(list)
     letters = client.query(_LETTERS, parameters={"organization": person.organization_id})
     # A value too large for one record lies in several, and an address may lie across two.
     for _, parts in groupby(letters.result_rows, key=lambda row: row[4]):
@@ -83,10 +93,26 @@ def erase_dead_letters(client: Any, person: Erased) -> int:
         if person.is_named_in(list(_texts(rows))):
             for cluster, topic, partition, offset, *_ in rows:
                 found[cluster, topic, partition].append(offset)
+    _empty(client, _EMPTY_LETTERS, found)
+    return sum(len(set(offsets)) for offsets in found.values())
+
+
+def erase_rejects(client: Any, person: Erased) -> int:
+    """Empties the rows of the organisation that ClickHouse refused, where they name the person."""
+    found: Offsets = defaultdict(list)
+    for cluster, topic, partition, offset, value in client.query(_REJECTS).result_rows:
+        texts = list(_texts_of(b64decode(value)))
+        if person.organization_id in texts and person.is_named_in(texts):
+            found[cluster, topic, partition].append(offset)
+    _empty(client, _EMPTY_REJECTS, found)
+    return sum(len(set(offsets)) for offsets in found.values())
+
+
+def _empty(client: Any, statement: str, found: Offsets) -> None:
     for (cluster, topic, partition), offsets in found.items():
         for start in range(0, len(offsets), OFFSETS_A_STATEMENT):
             client.command(
-                _EMPTY,
+                statement,
                 parameters={
                     "erased": ERASED,
                     "cluster": cluster,
@@ -95,18 +121,24 @@ def erase_dead_letters(client: Any, person: Erased) -> int:
                     "offsets": offsets[start : start + OFFSETS_A_STATEMENT],
                 },
             )
-    return sum(len(set(offsets)) for offsets in found.values())
 
 
 def _texts(rows: list[Any]) -> Iterator[str]:
-    value = b"".join(b64decode(row[5]) for row in rows)
-    yield value.decode("utf-8", "replace")
-    # Bytes that are no JSON are searched word by word.
-    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        yield from _strings(msgspec.json.decode(value))
+    yield from _texts_of(b"".join(b64decode(row[5]) for row in rows))
     for row in rows:
         yield from (b64decode(one).decode("utf-8", "replace") for one in row[6])
         yield from row[7:10]
+
+
+def _texts_of(value: bytes) -> Iterator[str]:
+    yield value.decode("utf-8", "replace")
+    # Bytes that are no JSON are searched word by word.
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        for text in _strings(msgspec.json.decode(value)):
+            yield text
+            # The row of a dead letter has its bytes within.
+            with suppress(ValueError, UnicodeDecodeError):
+                yield b64decode(text, validate=True).decode()
 
 
 def _strings(value: Any) -> Iterator[str]:

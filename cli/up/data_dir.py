@@ -31,7 +31,8 @@ class DataDirectory:
     def lock(self) -> None:
         """Make it ours until this process ends. Raises `Failure` naming who has it."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            # Addresses and keys are in it.
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = (self.path / "up.lock").open("a+")
         except OSError as error:
             raise Failure(f"{self.path} cannot be used: {error.strerror}") from None

@@ -51,6 +51,13 @@ def test_a_given_port_that_is_taken_is_refused(tmp_path: Path) -> None:
             DataDirectory(tmp_path).ports({"kafka": taken.getsockname()[1]})
 
 
+def test_it_is_private(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path / "data")
+    directory.lock()
+    assert directory.path.stat().st_mode & 0o777 == 0o700
+    directory.unlock()
+
+
 def test_the_alias_secret_is_made_once_and_private(tmp_path: Path) -> None:
     secret = DataDirectory(tmp_path).alias_secret()
     assert len(secret) >= 32

@@ -10,7 +10,7 @@ import pytest
 from schemas import codec
 from tests.conftest import MakeSettings
 from warehouse.connection import connect
-from warehouse.erasure import Erased, erase_dead_letters
+from warehouse.erasure import Erased, erase_dead_letters, erase_rejects
 from warehouse.migrations import migrate
 
 SECRET = b"a secret"
@@ -88,3 +88,29 @@ def test_headers_detail_and_parts_count_and_other_organisations_do_not(client: A
     assert erase_dead_letters(client, ANN) == 4
     assert emptied(client) == [1, 2, 3, 4]
     assert erase_dead_letters(client, ANN) == 0
+
+
+def test_rows_that_clickhouse_refused_are_emptied_too(client: Any) -> None:
+    inner = b64encode(b'{"subject":"ann@example.com"}')
+    rows = [
+        b'{"organization_id":"org_a","subject":"ann@example.com"}',
+        b'{"organization_id":"org_a","subject":"ben@example.com"}',
+        b'{"organization_id":"org_b","subject":"ann@example.com"}',
+        b'{"organization_id":"org_a","value_base64":"' + inner + b'"}',
+        b"not even JSON",
+    ]
+    client.insert(
+        "sink_rejects",
+        [
+            ("c", "usage-rated", 0, offset, AT, "too long", b64encode(row).decode())
+            for offset, row in enumerate(rows)
+        ],
+        column_names=(
+            *("cluster_id", "topic", "partition", "offset", "appended_at", "error"),
+            "value_base64",
+        ),
+    )
+    assert erase_rejects(client, ANN) == 2
+    left = client.query("SELECT offset FROM sink_rejects WHERE value_base64 != '' ORDER BY offset")
+    assert [row[0] for row in left.result_rows] == [1, 2, 4]
+    assert erase_rejects(client, ANN) == 0
