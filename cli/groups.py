@@ -37,10 +37,10 @@ def list_groups(organization: Organization) -> None:
     spend = Spend(settings)
     try:
         spent = spend.by_group(organization, cycle, {row.id for row in rows})
-        shown = {group: f"{amount.cents:.6f}" for group, amount in spent.items()}
+        shown, otherwise = {group: f"{amount.cents:.6f}" for group, amount in spent.items()}, "0"
     except Refused as refused:
         typer.echo(refused.message, err=True)
-        shown = {}
+        shown, otherwise = {}, "?"
     finally:
         spend.close()
     line = "{:<34} {:<28} {:<10} {:>7} {:>18}"
@@ -52,10 +52,10 @@ def list_groups(organization: Organization) -> None:
                 row.name[:28],
                 row.configured_by,
                 counts.get(row.id, 0),
-                shown.get(row.id, "0"),
+                shown.get(row.id, otherwise),
             )
         )
-    rest = (counts[UNASSIGNED], shown.get(UNASSIGNED, "0"))
+    rest = (counts[UNASSIGNED], shown.get(UNASSIGNED, otherwise))
     typer.echo(line.format(UNASSIGNED, "Unassigned", "", *rest))
 
 

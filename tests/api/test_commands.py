@@ -1,11 +1,13 @@
 """`metering groups`, `keys`, `api --openapi`: the rules from the command line."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from api.rules.change import Control
 from api.rules.members import NewMember, create_member
 from cli import groups, keys
 from cli.api import run_api
@@ -13,7 +15,10 @@ from cli.errors import Failure
 from cli.members import erase_member
 from schemas.settings import Settings
 from tests.api.conftest import ADMIN, Clock, new_control
+from tests.api.rated import RatedRow, insert_rated
 from tests.api.seen import actions, places
+from tests.conftest import MakeSettings
+from warehouse.migrations import migrate as migrate_warehouse
 
 
 @pytest.fixture
@@ -57,6 +62,49 @@ def test_groups_by_hand(control) -> None:  # type: ignore[no-untyped-def]
     run("delete", "-o", "org_a", "Research", "--confirm-name", "Research")
     assert places(control) == {}
     assert "group.delete" in actions(control)
+
+
+def test_spend_that_nobody_can_tell_is_not_shown_as_none(control) -> None:  # type: ignore[no-untyped-def]
+    run("create", "-o", "org_a", "Sales")
+    shown = run("list", "-o", "org_a")
+    assert [line.split()[-1] for line in shown.splitlines() if "group_" in line] == ["?", "?"]
+
+
+def test_the_list_shows_members_and_spend(
+    control: Control,
+    clickhouse: object,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = make_settings()
+    migrate_warehouse(settings)
+    for name in ("url", "user", "database"):
+        value = str(getattr(settings, f"clickhouse_{name}"))
+        monkeypatch.setenv(f"METERING_CLICKHOUSE_{name.upper()}", value)
+    secret = settings.clickhouse_password.get_secret_value()
+    monkeypatch.setenv("METERING_CLICKHOUSE_PASSWORD", secret)
+    monkeypatch.setenv("METERING_DATABASE_URL", control.store.url)
+    sales = run("create", "-o", "org_a", "Sales").strip()
+    run("create", "-o", "org_a", "Lab")
+    run("add", "-o", "org_a", "Sales", "ann")
+    now = datetime.now(UTC)
+    insert_rated(
+        settings,
+        [
+            RatedRow("e1", "ann", sales, now, 3_660_001),
+            RatedRow("e2", "ben", "group_unassigned", now, 1_000_000),
+        ],
+    )
+    told = {
+        line.split()[1]: line.split()[-2:]
+        for line in run("list", "-o", "org_a").splitlines()
+        if "group_" in line
+    }
+    assert told == {
+        "Sales": ["1", "3.660001"],
+        "Lab": ["0", "0"],
+        "Unassigned": ["1", "1.000000"],
+    }
 
 
 def test_files(control, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
