@@ -39,7 +39,9 @@ PASS_ON: Final = {
 }
 """For commands whose own module reads the arguments, `--help` included."""
 
-OWN_ERRORS: Final = ("WarehouseError", "TopicsError", "EngineError", "SinkError", "StoreError")
+OWN_ERRORS: Final = (
+    *("WarehouseError", "TopicsError", "LoginError", "EngineError", "SinkError", "StoreError"),
+)
 """Errors of ours whose text is meant for people; by name, since importing them takes time."""
 
 Result = TypeVar("Result")

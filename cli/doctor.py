@@ -33,7 +33,7 @@ from deploy.embedded.child import EngineError
 from deploy.embedded.java import find_java
 from schemas.settings import Settings
 from schemas.topics import all_topics
-from streams.kafka import TopicsError, check_topics, cluster_id
+from streams.kafka import LoginError, TopicsError, check_topics, cluster_id
 from warehouse.connection import WarehouseError, connect
 from warehouse.migrations import packaged_migrations, pending
 
@@ -137,6 +137,8 @@ async def _bounded(
     try:
         async with asyncio.timeout(CONNECT_S):
             return await check(settings)
+    except LoginError as error:
+        return [Finding("wrong", "Kafka", str(error))] if check is _kafka else []
     except (KafkaError, OSError, TimeoutError) as error:
         text = f"does not answer at {settings.kafka_bootstrap}: {one_line(error)}"
         # Once is enough: the topics cannot be seen without it.

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from cli.errors import WRONG_SETTINGS, Failure, one_line
 from schemas.settings import Settings
-from streams.kafka import client_options
+from streams.kafka import client_options, login_problem
 
 CONNECT_S: Final = 10.0
 STOP_S: Final = 10.0
@@ -67,6 +67,8 @@ async def connected(client: Client, settings: Settings) -> AsyncIterator[Client]
         raise Failure("the topics are not there: run `metering topics create`") from None
     except (KafkaError, OSError, TimeoutError) as error:
         await _stop(client)
+        if problem := await login_problem(settings):
+            raise Failure(problem) from None
         raise Failure(
             f"Kafka does not answer at {settings.kafka_bootstrap} ({one_line(error)}): "
             "start it (`metering up`), or set METERING_KAFKA_BOOTSTRAP"

@@ -6,13 +6,22 @@ that reads or writes records.
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    TopicAlreadyExistsError,
+    UnsupportedSaslMechanismError,
+    for_code,
+)
 
 from schemas import topics
 from schemas.settings import Settings
@@ -24,6 +33,19 @@ APPEAR_TIMEOUT_S: Final = 15.0
 
 class TopicsError(Exception):
     """The topics are not as the contract needs them; the text lists every difference."""
+
+
+class LoginError(Exception):
+    """Kafka answers and refuses us: waiting will not help."""
+
+
+REFUSALS: Final = (
+    AuthenticationFailedError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+    ssl.SSLError,
+)
+LOGIN_TIMEOUT_MS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +78,53 @@ def client_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
+async def login_problem(settings: Settings) -> str:
+    """Why the brokers refuse a connection, for a person; empty where none says so.
+
+    aiokafka itself only says that it could not bootstrap.
+    """
+    options = client_options(settings)
+    for address in options.pop("bootstrap_servers").split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            connection = await create_conn(
+                host, int(port), request_timeout_ms=LOGIN_TIMEOUT_MS, **options
+            )
+        except REFUSALS as error:
+            how: str = settings.kafka_security_protocol
+            if how.startswith("SASL"):
+                how = f"{how}, {settings.kafka_security_sasl_mechanism}"
+            return f"Kafka at {address} and METERING_KAFKA_SECURITY_… ({how}) disagree: {error}"
+        except (KafkaError, OSError, TimeoutError):
+            continue
+        connection.close()
+        break
+    return ""
+
+
+@asynccontextmanager
+async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Raises KafkaError when no broker answers, LoginError when one refuses us."""
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=ADMIN_TIMEOUT_MS)
+    try:
+        await admin.start()
+    except KafkaError:
+        if problem := await login_problem(settings):
+            raise LoginError(problem) from None
+        raise
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
 async def create_topics(settings: Settings) -> TopicsReport:
     """Create the topics that are missing and check those that exist. Safe to repeat.
 
     Existing topics are never altered: a wrong one raises `TopicsError`, after the missing ones
-    were created. Raises KafkaError when the brokers cannot be asked.
+    were created. Raises KafkaError when the brokers cannot be asked, LoginError when they refuse.
     """
-    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=ADMIN_TIMEOUT_MS)
-    await admin.start()
-    try:
+    async with _admin(settings) as admin:
         partitions = await _partition_counts(admin)
         created = await _create_missing(admin, settings, partitions)
         already_there = [
@@ -74,23 +134,18 @@ async def create_topics(settings: Settings) -> TopicsReport:
         ]
         await _raise_problems(admin, settings, already_there)
         return TopicsReport(tuple(created), tuple(already_there))
-    finally:
-        await admin.close()
 
 
 async def check_topics(settings: Settings) -> None:
-    """Raises TopicsError unless all topics are there and as the contract needs them."""
-    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=ADMIN_TIMEOUT_MS)
-    await admin.start()
-    try:
+    """Raises TopicsError unless all topics are there and as the contract needs them, KafkaError
+    when the brokers cannot be asked, LoginError when they refuse."""
+    async with _admin(settings) as admin:
         names = [settings.topic(name) for name in topics.all_topics()]
         found = await _partition_counts(admin)
         missing = [name for name in names if name not in found]
         if missing:
             raise TopicsError(f"{', '.join(missing)} do not exist: run `metering topics create`")
         await _raise_problems(admin, settings, names)
-    finally:
-        await admin.close()
 
 
 async def _raise_problems(admin: AIOKafkaAdminClient, settings: Settings, names: list[str]) -> None:
@@ -103,14 +158,10 @@ async def _raise_problems(admin: AIOKafkaAdminClient, settings: Settings, names:
 
 
 async def cluster_id(settings: Settings) -> str:
-    """The id that tells this Kafka cluster from any other. Raises KafkaError."""
-    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=ADMIN_TIMEOUT_MS)
-    await admin.start()
-    try:
+    """The id that tells this Kafka cluster from any other. Raises KafkaError, LoginError."""
+    async with _admin(settings) as admin:
         found = await admin.describe_cluster()
         return str(found.get("cluster_id") or "unknown")
-    finally:
-        await admin.close()
 
 
 def wanted_config(settings: Settings, topic: topics.Topic) -> dict[str, str]:
