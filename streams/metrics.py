@@ -17,7 +17,7 @@ from streams.exactly_once.lanes import Lane
 log = structlog.get_logger()
 
 SECONDS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
-BATCH_BUCKETS: Final = (1, 10, 100, 500, 1000, 2000, 4000, 8000, 16000)
+BATCH_BUCKETS: Final = (1, 10, 100, 500, 1000, 2000, 4000, 8000, 16000, 32000)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 

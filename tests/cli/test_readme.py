@@ -5,6 +5,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ UPDATE = "METERING_README_UPDATE"
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl (package `curl`)")
 def test_the_commands_print_what_it_says(tmp_path: Path) -> None:
     text = README.read_text(encoding="utf-8")
     up = RunningUp(tmp_path / "data", "--demo")

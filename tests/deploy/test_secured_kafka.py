@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ LOGIN = "org.apache.kafka.common.security"
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Self-signed, so its own authority: key and certificate in one PEM file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl (package `openssl`)")
     directory = tmp_path_factory.mktemp("tls")
     key, made, both = directory / "key.pem", directory / "ca.pem", directory / "broker.pem"
     command = [
