@@ -93,8 +93,7 @@ def erase_dead_letters(client: Any, person: Erased) -> int:
         if person.is_named_in(list(_texts(rows))):
             for cluster, topic, partition, offset, *_ in rows:
                 found[cluster, topic, partition].append(offset)
-    _empty(client, _EMPTY_LETTERS, found)
-    return sum(len(set(offsets)) for offsets in found.values())
+    return _empty(client, _EMPTY_LETTERS, found)
 
 
 def erase_rejects(client: Any, person: Erased) -> int:
@@ -104,11 +103,11 @@ def erase_rejects(client: Any, person: Erased) -> int:
         texts = list(_texts_of(b64decode(value)))
         if person.organization_id in texts and person.is_named_in(texts):
             found[cluster, topic, partition].append(offset)
-    _empty(client, _EMPTY_REJECTS, found)
-    return sum(len(set(offsets)) for offsets in found.values())
+    return _empty(client, _EMPTY_REJECTS, found)
 
 
-def _empty(client: Any, statement: str, found: Offsets) -> None:
+def _empty(client: Any, statement: str, found: Offsets) -> int:
+    """How many those were."""
     for (cluster, topic, partition), offsets in found.items():
         for start in range(0, len(offsets), OFFSETS_A_STATEMENT):
             client.command(
@@ -121,6 +120,7 @@ def _empty(client: Any, statement: str, found: Offsets) -> None:
                     "offsets": offsets[start : start + OFFSETS_A_STATEMENT],
                 },
             )
+    return sum(len(set(offsets)) for offsets in found.values())
 
 
 def _texts(rows: list[Any]) -> Iterator[str]:

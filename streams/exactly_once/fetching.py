@@ -220,21 +220,7 @@ class Inputs:
     async def fetch_main(self, lanes: Mapping[TopicPartition, Lane]) -> list[Batch]:
         """Batches of the main input for these lanes, to be booked with `Lane.fetched`."""
         fetched = await self._main.fetch(lanes.keys(), POLL_S, self._config.batch_max_records)
-        if not fetched:
-            return []
-        *facts, main = self._config.input_order
-        required = await self.ends(
-            [(name, part.tp.partition) for part in fetched if part.records for name in facts]
-        )
-        return [
-            self._batch(
-                main,
-                part,
-                lanes[part.tp],
-                {name: required[name, part.tp.partition] for name in facts} if part.records else {},
-            )
-            for part in fetched
-        ]
+        return await self._batches(fetched, lanes)
 
     async def ends(self, inputs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Where these inputs end now (of what is committed), by unprefixed topic and partition."""
@@ -268,19 +254,35 @@ class Inputs:
         if not lanes:
             await asyncio.sleep(POLL_S)
             return []
-        order = self._config.input_order
-        batches = []
         fetched = await self._facts.fetch(lanes.keys(), FETCH_WAIT_MS / 1000, FACT_POLL_RECORDS)
-        for part in fetched:
-            topic = self._config.unprefixed(part.tp.topic)
-            earlier = [(name, part.tp.partition) for name in order[: order.index(topic)]]
-            required = {name: end for (name, _), end in (await self.ends(earlier)).items()}
-            lane = lanes[part.tp]
-            batch = self._batch(topic, part, lane, required)
-            lane.fetched(batch)
-            batches.append((part.tp, batch))
-        return batches
+        batches = await self._batches(fetched, lanes)
+        for part, batch in zip(fetched, batches, strict=True):
+            lanes[part.tp].fetched(batch)
+        return [(part.tp, batch) for part, batch in zip(fetched, batches, strict=True)]
 
-    def _batch(self, topic: str, part: Fetched, lane: Lane, required: dict[str, int]) -> Batch:
-        partition = part.tp.partition
-        return Batch(topic, partition, part.records, part.start, part.end, lane.number, required)
+    async def _batches(
+        self, fetched: list[Fetched], lanes: Mapping[TopicPartition, Lane]
+    ) -> list[Batch]:
+        """With where the inputs before each one's own end by now; it waits for those only if it
+        has something to decide."""
+        order = self._config.input_order
+        earlier = {
+            part.tp: order[: order.index(self._config.unprefixed(part.tp.topic))]
+            for part in fetched
+            if part.records
+        }
+        ends = await self.ends(
+            (name, tp.partition) for tp, names in earlier.items() for name in names
+        )
+        return [
+            Batch(
+                self._config.unprefixed(part.tp.topic),
+                part.tp.partition,
+                part.records,
+                part.start,
+                part.end,
+                lanes[part.tp].number,
+                {name: ends[name, part.tp.partition] for name in earlier.get(part.tp, ())},
+            )
+            for part in fetched
+        ]

@@ -89,7 +89,6 @@ class Lane:
         """Of this process: tells one assignment of the partition from the next."""
         self.running = False
         self.positions: dict[str, int] = {}
-        self.fetch_positions: dict[str, int] = {}
         self._runtime = runtime
         self._config = runtime.config
         self._inbox: dict[str, deque[tuple[Batch, Decide]]] = {
@@ -123,7 +122,6 @@ class Lane:
 
     def fetched(self, batch: Batch) -> None:
         """Books a batch that is on its way through Faust."""
-        self.fetch_positions[batch.topic] = batch.end
         self._waiting[batch.topic] += 1
 
     @property
@@ -186,7 +184,6 @@ class Lane:
         raw = self._store.get(PROGRESS_KEY)
         positions = msgspec.json.decode(raw, type=Progress).positions if raw else {}
         self.positions = await self._runtime.start_positions(self.partition, positions)
-        self.fetch_positions = dict(self.positions)
         await self._runtime.begin_fetching(self)
         self.running = True
         seconds = time.monotonic() - started
