@@ -40,8 +40,8 @@ class Packed:
 
     @property
     def oldest_ms(self) -> int:
-        """Append time of the first of them; there must be one."""
-        return int(self._batches[0].max_timestamp)
+        """Append time of the first of them, 0 where there are none."""
+        return int(self._batches[0].max_timestamp) if self._batches else 0
 
     def __bool__(self) -> bool:
         return bool(self._batches)

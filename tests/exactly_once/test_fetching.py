@@ -144,3 +144,19 @@ async def test_a_position_that_the_log_does_not_have_is_an_error(kafka: Embedded
         await reader.follow({tp: 7})
         with pytest.raises(OffsetOutOfRangeError):
             await _read(reader, tp, until=8)
+
+
+async def test_where_only_markers_came_nothing_is_old(kafka: EmbeddedKafka) -> None:
+    async with _topic(kafka, "reader-markers") as topic, _reader(kafka) as reader:
+        options = {"bootstrap_servers": kafka.bootstrap, "transactional_id": "reader-markers"}
+        async with AIOKafkaProducer(**options) as producer:
+            await producer.begin_transaction()
+            await _send(producer, topic, [b"never"])
+            await producer.abort_transaction()
+        tp = TopicPartition(topic, 0)
+        await reader.follow({tp: 0})
+        (poll,) = await _read(reader, tp, until=2)
+
+    assert not poll.records
+    assert poll.records.count == 0
+    assert poll.records.oldest_ms == 0
