@@ -173,7 +173,7 @@ def _whole(_tp: TopicPartition, record: _Whole) -> Any:
 class Inputs:
     """All inputs of a worker's lanes: `usage` when asked, facts as they come; and their ends."""
 
-    def __init__(self, host: Host, deliver: Callable[[TopicPartition, Batch], Awaitable[None]]):
+    def __init__(self, host: Host, deliver: Callable[[Batch], Awaitable[None]]):
         """`deliver` gets each batch of facts, booked with its lane."""
         self._host = host
         self._config = host.config
@@ -240,12 +240,12 @@ class Inputs:
     async def _pull_facts(self) -> None:
         try:
             while True:
-                for tp, batch in await self._fetch_facts():
-                    await self._deliver(tp, batch)
+                for batch in await self._fetch_facts():
+                    await self._deliver(batch)
         except Exception as error:  # noqa: BLE001 - without facts the worker must not go on
             self._host.fatal("facts", error)
 
-    async def _fetch_facts(self) -> list[tuple[TopicPartition, Batch]]:
+    async def _fetch_facts(self) -> list[Batch]:
         lanes = {
             tp: lane
             for tp, lane in self._lanes.items()
@@ -258,7 +258,7 @@ class Inputs:
         batches = await self._batches(fetched, lanes)
         for part, batch in zip(fetched, batches, strict=True):
             lanes[part.tp].fetched(batch)
-        return [(part.tp, batch) for part, batch in zip(fetched, batches, strict=True)]
+        return batches
 
     async def _batches(
         self, fetched: list[Fetched], lanes: Mapping[TopicPartition, Lane]

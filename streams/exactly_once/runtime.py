@@ -84,8 +84,8 @@ class ExactlyOnce:
     # ---- for the transport
 
     async def attach(self, consumer: BatchConsumer) -> None:
-        async def deliver(tp: TopicPartition, batch: Batch) -> None:
-            await consumer.callback(consumer.envelope(tp, batch))
+        async def deliver(batch: Batch) -> None:
+            await consumer.callback(consumer.envelope(batch))
 
         self._inputs = Inputs(self, deliver)
         await self._inputs.start()
@@ -112,7 +112,7 @@ class ExactlyOnce:
 
     def lanes_with_room(self) -> dict[TopicPartition, Lane]:
         """For which lanes the main input is to be fetched now: those that could decide at once
-        come first, and no more is unpacked ahead than keeps them busy, so that memory holds few
+        come first, and no more is fetched ahead than keeps them busy, so that memory holds few
         records."""
         main = self.config.input_order[-1]
         waiting = sum(lane.waiting(main) for lane in self.lanes.values())

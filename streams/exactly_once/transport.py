@@ -142,14 +142,14 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
             # Faust would take 20 s to stop, and abandon transactions on the way.
             self.runtime.fatal("fetching", error)
             raise
-        topic = self.runtime.config.topic(self.runtime.config.input_order[-1])
         for batch in batches:
-            tp = TopicPartition(topic, batch.partition)
-            lanes[tp].fetched(batch)
-            yield tp, self.envelope(tp, batch)
+            message = self.envelope(batch)
+            lanes[message.tp].fetched(batch)
+            yield message.tp, message
 
-    def envelope(self, tp: TopicPartition, batch: Batch) -> ConsumerMessage:
+    def envelope(self, batch: Batch) -> ConsumerMessage:
         """The batch as one message of Faust's."""
+        tp = TopicPartition(self.runtime.config.topic(batch.topic), batch.partition)
         offset = max(batch.end - 1, 0)
         return ConsumerMessage(
             tp.topic,
