@@ -1,4 +1,4 @@
-"""The control plane: organisations, members, groups, keys, prices, by HTTP, SCIM, CSV and hand.
+"""The control plane: organizations, members, groups, keys, prices, by HTTP, SCIM, CSV and hand.
 
 Lives here: `storage` (SQL), `rules` (what may change, and what the pipeline is told), `outbox`
 (SQL to Kafka and ClickHouse), `web` and `scim` (HTTP), `server` (one process of it all).

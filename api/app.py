@@ -40,7 +40,7 @@ FIRST_LOOK_S: Final = 10.0
 """How long the start waits for the topics to be compared with the database, if Kafka is away."""
 
 DESCRIPTION: Final = """\
-Organisations, members, billing groups, keys, prices and credits; usage and spend.
+Organizations, members, billing groups, keys, prices and credits; usage and spend.
 
 `/teams` has the shapes of Cursor's Admin API; `/v1` is our own; `/scim/v2` is SCIM 2.0. Send an
 API key as the user name of Basic authentication (no password), or as a Bearer token.
@@ -56,7 +56,7 @@ SECURITY_SCHEMES: Final = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "The API key; for SCIM the organisation's SCIM token.",
+        "description": "The API key; for SCIM the organization's SCIM token.",
     },
 }
 OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})

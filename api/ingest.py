@@ -1,7 +1,7 @@
 """Usage by HTTP into the topic `usage`: judged by the worker's own parse, then acknowledged.
 
 An event is accepted when the broker has it, never earlier. Sending one again is harmless: the
-worker knows it by organisation, source and id.
+worker knows it by organization, source and id.
 """
 
 import asyncio
@@ -123,7 +123,7 @@ class Ingest:
             Refusal(
                 index,
                 Reason.UNKNOWN_ORGANIZATION.value,
-                f"There is no organisation {name[:80]!r}.",
+                f"There is no organization {name[:80]!r}.",
             )
             for index, name, _ in good
             if name in unknown
@@ -136,7 +136,7 @@ class Ingest:
         return Outcome(len(accepted), sorted(refused, key=lambda one: one.index))
 
     def _judge(self, sent: Sent, organization_id: str | None, now: datetime) -> str | Rejected:
-        """The event's organisation, or why the worker would not take it."""
+        """The event's organization, or why the worker would not take it."""
         key = organization_id.encode() if organization_id is not None else None
         event = self._intake.parse(sent.value, key, sent.headers, now)
         return event if isinstance(event, Rejected) else event.organization_id

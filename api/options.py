@@ -11,7 +11,7 @@ DEFAULT_ALIAS_SECRET: Final = "metering-alias-secret-for-embedded-use"  # noqa: 
 
 
 class ApiOptions(BaseSettings):
-    """Addresses and limits of the API. Rates are requests a minute, per organisation and process;
+    """Addresses and limits of the API. Rates are requests a minute, per organization and process;
     a process keeps its own count, so replicas multiply the rate."""
 
     model_config = SettingsConfigDict(

@@ -52,7 +52,7 @@ def organization(session: Session, organization_id: str) -> Organization:
     """Raises Refused (404) where there is none."""
     found = session.get(Organization, organization_id)
     if found is None:
-        raise not_found("organisation", organization_id, "organization_id")
+        raise not_found("organization", organization_id, "organization_id")
     return found
 
 

@@ -1,4 +1,4 @@
-"""A ready organisation through the rules, for demos and benchmarks.
+"""A ready organization through the rules, for demos and benchmarks.
 
 Each function here is one transaction, or nothing, and safe to repeat.
 """
@@ -32,7 +32,7 @@ SEEDER = Actor("system:seed", "api")
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What the organisation has from the beginning; ids are chosen by the caller."""
+    """What the organization has from the beginning; ids are chosen by the caller."""
 
     organization_id: str
     name: str
@@ -51,8 +51,8 @@ class Seed:
 
 
 def seed_organization(settings: Settings, wanted: Seed, at: datetime) -> dict[str, str] | None:
-    """Makes the organisation as if at `at`, so that usage since then is attributed; the secrets of
-    its keys by scope. None, and nothing is changed, where the organisation is there already.
+    """Makes the organization as if at `at`, so that usage since then is attributed; the secrets of
+    its keys by scope. None, and nothing is changed, where the organization is there already.
 
     The database must be migrated; an API process publishes the facts. Raises Refused.
     """
@@ -97,7 +97,7 @@ def _seed(control: Control, wanted: Seed) -> dict[str, str]:
 def add_grants(
     settings: Settings, organization_id: str, wanted: Iterable[NewGrant], clock: Clock
 ) -> int:
-    """Grants what the organisation has not been granted yet, by id; how many those were.
+    """Grants what the organization has not been granted yet, by id; how many those were.
 
     Passes over pools that somebody has deleted. Raises Refused.
     """
@@ -130,7 +130,7 @@ def ensure_key(
     kept: str,
     keep: Callable[[str], None],
 ) -> None:
-    """Makes a key unless the secret `kept` is that of a live one of this scope and organisation.
+    """Makes a key unless the secret `kept` is that of a live one of this scope and organization.
 
     `keep` is called with a new secret before the key is committed: whenever this is interrupted,
     there is no key whose secret nobody has. Raises Refused.
@@ -149,7 +149,7 @@ def ensure_key(
 
 
 def waiting_facts(settings: Settings, organization_ids: Iterable[str]) -> int:
-    """How many facts of the organisations are committed, but not known to be in Kafka.
+    """How many facts of the organizations are committed, but not known to be in Kafka.
 
     Raises Refused where the database does not answer.
     """

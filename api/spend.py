@@ -122,7 +122,7 @@ class Spend:
     def by_group_and_day(
         self, organization_id: str, cycle: Cycle, live: Collection[str], time_zone: str
     ) -> dict[str, GroupSpend]:
-        """As `by_group`, with the days of the organisation's calendar."""
+        """As `by_group`, with the days of the organization's calendar."""
         rows = self.query(
             f"SELECT stamped_group_id, toDate(event_time, {{zone:String}}) AS day, {AMOUNTS} "  # noqa: S608
             f"FROM usage_rated WHERE {PERIOD} GROUP BY stamped_group_id, day ORDER BY day",

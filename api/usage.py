@@ -89,7 +89,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class DayOfMember:
-    """What one member did on one day of the organisation's calendar."""
+    """What one member did on one day of the organization's calendar."""
 
     day: date
     member_id: str

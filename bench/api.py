@@ -1,6 +1,6 @@
 """`python -m bench.api`: how quickly the control plane answers, and how soon the pipeline obeys it.
 
-Figures, each with a check of what was answered. *Groups table*: an organisation with 200 groups,
+Figures, each with a check of what was answered. *Groups table*: an organization with 200 groups,
 20,000 members and usage by each; the table's answer time over HTTP (target: p95 100 ms). *Groups
 with people*, *members*, *spend by member*: the same of `/teams/groups` (3 MB, since Cursor's shape
 nests every member), `/teams/members` and `/teams/spend`. *Change to stamp*: after a move is
@@ -88,7 +88,7 @@ def running(
     members: int,
     name: str = "benchapi",
 ) -> Iterator[Place]:
-    """An API process on these engines, with a seeded organisation; its topics are created."""
+    """An API process on these engines, with a seeded organization; its topics are created."""
     port = free_port()
     values: dict[str, Any] = {
         "app_id": name,
@@ -192,7 +192,7 @@ def insert_usage(place: Place, groups: int, members: int) -> int:
 
 @dataclass(frozen=True)
 class Question:
-    """A request whose answer reads the whole organisation, and what must be true of the answer."""
+    """A request whose answer reads the whole organization, and what must be true of the answer."""
 
     name: str
     method: str
@@ -201,7 +201,7 @@ class Question:
 
 
 def questions(groups: int, members: int, total_micro: int) -> list[Question]:
-    """What is asked of an organisation that has this much, and usage of this cost."""
+    """What is asked of an organization that has this much, and usage of this cost."""
 
     def table(answer: Any) -> None:
         rows = answer["items"]

@@ -80,7 +80,7 @@ def differences(expected: Expected, result: Result) -> list[str]:
     if wrong:
         name = min(wrong)
         problems.append(
-            f"{len(wrong)} organisations have wrong sums: {name} has {result.totals.get(name)}, "
+            f"{len(wrong)} organizations have wrong sums: {name} has {result.totals.get(name)}, "
             f"must have {expected.totals.get(name)}"
         )
     problems += _wrong_balances(expected.balances, result.balances)

@@ -36,7 +36,7 @@ def publish(state: MemoryState, topic: str, records_of_topic: list[msgspec.Struc
 
 
 def set_up(organizations: int, members: int) -> MemoryState:
-    """Organisations with ten groups, some websites, a price, and credits in every pool."""
+    """Organizations with ten groups, some websites, a price, and credits in every pool."""
     state = MemoryState()
     for number in range(organizations):
         organization_id = f"org_{number}"

@@ -87,7 +87,7 @@ async def _pipeline(
 
 
 async def _check(stage: Stage, inserter: Inserter) -> list[str]:
-    """Sums by organisation as finance would ask for them, against the workload's reckoning."""
+    """Sums by organization as finance would ask for them, against the workload's reckoning."""
     found = Result()
     for line in (await inserter.text(SUMS)).splitlines():
         name, *numbers = line.split("\t")

@@ -28,7 +28,7 @@ METERS: Final = (("ai.tokens", 1_000_000), ("ai.images", 2_345_678), ("seats.min
 QUANTITY_MAX: Final = 5_000
 SKEW: Final = 1.2
 HEAD: Final = 10
-"""Organisation = floor(HEAD x Pareto(SKEW)): the largest has a tenth of all usage."""
+"""Organization = floor(HEAD x Pareto(SKEW)): the largest has a tenth of all usage."""
 REPEATED_SHARE: Final = 0.003
 OLD_SHARE: Final = 0.001
 """Events that were sent before: in this run, and among the ids that were seen before it."""
@@ -60,7 +60,7 @@ class Message:
 
 @dataclass(slots=True)
 class Totals:
-    """What the events of one organisation come to, in micro-credits."""
+    """What the events of one organization come to, in micro-credits."""
 
     rated: int = 0
     cost: int = 0
@@ -75,7 +75,7 @@ class Expected:
 
     totals: dict[str, Totals] = field(default_factory=dict)
     balances: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    """By organisation, pool kind and pool id; only pools with credits."""
+    """By organization, pool kind and pool id; only pools with credits."""
     rated: int = 0
 
 
@@ -117,7 +117,7 @@ class Workload:
     # ---- facts
 
     def memberships(self) -> Iterator[Message]:
-        """Facts of all organisations, versions gap-free from 1."""
+        """Facts of all organizations, versions gap-free from 1."""
         facts: list[records.MembershipFact] = [records.OrganizationCreated()]
         facts += [records.PriceSet(meter, price, "default") for meter, price in METERS]
         facts += [records.GroupCreated(f"group_{number}") for number in range(GROUPS)]
@@ -303,7 +303,7 @@ def random_rows(seed: int, partition: int, count: int) -> npt.NDArray[np.uint64]
 
 
 def _shares(organizations: int) -> list[float]:
-    """The share of all usage that each organisation will have."""
+    """The share of all usage that each organization will have."""
     edges = (HEAD + np.arange(organizations + 1)) / HEAD
     beyond = edges**-SKEW
     shares: list[float] = (beyond[:-1] - beyond[1:]).tolist()

@@ -82,7 +82,7 @@ def root(
 def up(
     data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Two organisations with live usage.")
+        bool, typer.Option("--demo", help="Two organizations with live usage.")
     ] = False,
     kafka_port: Annotated[int | None, typer.Option(help="Default: a free one, kept.")] = None,
     clickhouse_port: Annotated[int | None, typer.Option(help="Default: a free one, kept.")] = None,
@@ -151,10 +151,10 @@ def emit(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON lines; - is stdin.")],
     topic: Annotated[str, typer.Option(help="usage, memberships or credits.")] = "usage",
     organization: Annotated[
-        str | None, typer.Option(help="The key of lines that name no organisation.")
+        str | None, typer.Option(help="The key of lines that name no organization.")
     ] = None,
 ) -> None:
-    """Send events or facts, keyed by organisation; says what was not acknowledged."""
+    """Send events or facts, keyed by organization; says what was not acknowledged."""
     from cli.emit import Outcome
     from cli.emit import emit as send
 

@@ -39,7 +39,7 @@ app = typer.Typer(
 )
 
 ReasonOption = Annotated[Reason | None, typer.Option(help="Only this reason.")]
-OrganizationOption = Annotated[str | None, typer.Option(help="Only this organisation.")]
+OrganizationOption = Annotated[str | None, typer.Option(help="Only this organization.")]
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ def replay(
     everything: Annotated[bool, typer.Option("--all", help="All that may be replayed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be.")] = False,
 ) -> None:
-    """Send usage back that may be accepted now: after a price was set, an organisation created."""
+    """Send usage back that may be accepted now: after a price was set, an organization created."""
     chosen = frozenset(names or ())
     if not (chosen or reason or organization or everything):
         raise Failure("say which: ids, --reason, --organization, or --all")
@@ -226,7 +226,7 @@ async def _send(
         letter.value,
         key=letter.key,
         headers=replay_headers(letter),
-        # Without a key nothing else would send all of an organisation's events the same way.
+        # Without a key nothing else would send all of an organization's events the same way.
         partition=letter.original_partition if letter.key is None else None,
     )
     return sent

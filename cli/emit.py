@@ -1,7 +1,7 @@
 """`metering emit`: JSON lines to a topic, acknowledged or named.
 
 A line is sent as it stands, without being judged: that is the worker's business. Only what cannot
-be keyed (no JSON object, no organisation) is held back, and said so.
+be keyed (no JSON object, no organization) is held back, and said so.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class Outcome:
 
 
 class _Named(msgspec.Struct):
-    """What of a line tells its organisation."""
+    """What of a line tells its organization."""
 
     organizationid: Any = None
     organization_id: Any = None
@@ -75,7 +75,7 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 
 
 def key_of(line: bytes, topic: str, fallback: str | None) -> bytes:
-    """The record's key: the organisation. Raises `ValueError` saying why there is none."""
+    """The record's key: the organization. Raises `ValueError` saying why there is none."""
     try:
         named = _decode_named(line)
     except msgspec.DecodeError:

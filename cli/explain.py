@@ -50,7 +50,7 @@ def explain(
         client.close()
     if not found.events and not found.dead_letters:
         raise Failure(
-            f"event {event_id!r} of organisation {organization!r} is neither rated nor a dead "
+            f"event {event_id!r} of organization {organization!r} is neither rated nor a dead "
             "letter: it has not arrived, is still on its way (seconds), or has another id"
         )
     typer.echo(render(found, format_.value), nl=False)

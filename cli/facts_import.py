@@ -61,10 +61,10 @@ def import_(
             lock.release()
         recalled = _recall(settings, control, done)
     typer.echo(
-        f"{done.learnt} facts of {len(done.organizations)} organisations were learnt, "
+        f"{done.learnt} facts of {len(done.organizations)} organizations were learnt, "
         f"{done.moved_behind} unpublished ones moved behind them, {done.ignored} ignored. "
         f"{done.default_prices} prices came back into the default book; {done.told} facts of it "
-        f"wait for organisations that had not heard of them. {recalled}"
+        f"wait for organizations that had not heard of them. {recalled}"
     )
 
 

@@ -12,7 +12,7 @@ from cli.errors import Failure
 
 app = typer.Typer(help="Billing groups.", no_args_is_help=True, rich_markup_mode=None)
 
-Organization = Annotated[str, typer.Option("--organization", "-o", help="The organisation's id.")]
+Organization = Annotated[str, typer.Option("--organization", "-o", help="The organization's id.")]
 GroupName = Annotated[str, typer.Argument(help="The group's name or id.")]
 Members = Annotated[list[str], typer.Argument(help="Members: ids or e-mail addresses.")]
 SHOWN_REFUSALS = 20

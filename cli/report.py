@@ -1,4 +1,4 @@
-"""`metering report spend`: what an organisation's usage cost in a period, exactly.
+"""`metering report spend`: what an organization's usage cost in a period, exactly.
 
 Amounts are printed as exact decimals; the totals are the sums of the rows above them.
 """
@@ -67,7 +67,7 @@ def spend(
     ] = AsOf.STAMPED,
     format_: Annotated[Format, typer.Option("--format")] = Format.TABLE,
 ) -> None:
-    """Spend of an organisation in a period, funded or not."""
+    """Spend of an organization in a period, funded or not."""
     client = connect(load_settings())
     try:
         report = spend_report(client, organization, period, by.value, as_.value)
@@ -76,7 +76,7 @@ def spend(
     finally:
         client.close()
     if not report.rows and not report.organization.is_known:
-        raise Failure(f"organisation {organization!r} is unknown: no fact, name or usage of it")
+        raise Failure(f"organization {organization!r} is unknown: no fact, name or usage of it")
     typer.echo(render(report, format_.value), nl=False)
 
 

@@ -1,6 +1,6 @@
-"""A synthetic workload: organisations with facts, and their usage, from a seed.
+"""A synthetic workload: organizations with facts, and their usage, from a seed.
 
-The same plan gives the same bytes, in each of the three streams, on every machine. Organisations,
+The same plan gives the same bytes, in each of the three streams, on every machine. Organizations,
 members, websites and meters are skewed as in life: a few make most of the usage. Pure: time, seed
 and the alias secret are arguments.
 """
@@ -74,7 +74,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One organisation; each member and website with its group."""
+    """One organization; each member and website with its group."""
 
     organization_id: str
     groups: list[str]
@@ -106,7 +106,7 @@ def usage(plan: Plan) -> Iterator[bytes]:
 
 
 def memberships(plan: Plan, alias_secret: bytes = b"") -> Iterator[bytes]:
-    """Facts of all organisations, versions gap-free from 1. No aliases without a secret."""
+    """Facts of all organizations, versions gap-free from 1. No aliases without a secret."""
     before, middle = plan.start - LEAD, plan.start + timedelta(hours=plan.hours) / 2
     for tenant in plan.directory:
         facts: list[tuple[datetime, records.MembershipFact]] = [
@@ -162,7 +162,7 @@ def _tenant(seed: int, number: int) -> Tenant:
         (f"web_{each}", random.choice(groups))
         for each in range(1, random.randint(1, WEBSITES_MAX) + 1)
     ]
-    # With the seed: another workload on the same broker is about other organisations.
+    # With the seed: another workload on the same broker is about other organizations.
     organization_id = f"org_{seed}_{number}"
     return Tenant(
         organization_id,

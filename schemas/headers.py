@@ -19,4 +19,4 @@ PART: Final = "part"
 """`2/3` on a value that was too large for one record: the values in order are the original."""
 
 FORWARDED: Final = "metering-forwarded"
-"""On a usage event that the worker sent on to its organisation's partition; it does so once."""
+"""On a usage event that the worker sent on to its organization's partition; it does so once."""

@@ -41,7 +41,7 @@ AssignedBy = Literal["scim", "api", "csv", "manual"]
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, tag="organization_settings"):
-    """What an organisation chose; replaces all of the former settings from `effective_at` on."""
+    """What an organization chose; replaces all of the former settings from `effective_at` on."""
 
     funding_group: FundingGroup = "member"
     credit_price_micro: Price64 = 10_000
@@ -54,7 +54,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, tag="organizatio
 class OrganizationCreated(
     Struct, frozen=True, forbid_unknown_fields=True, tag="organization_created"
 ):
-    """Version 1 of every organisation."""
+    """Version 1 of every organization."""
 
     funding_group: FundingGroup = "member"
     credit_price_micro: Price64 = 10_000
@@ -72,7 +72,7 @@ class MemberAssigned(Struct, frozen=True, forbid_unknown_fields=True, tag="membe
 
 
 class MemberRemoved(Struct, frozen=True, forbid_unknown_fields=True, tag="member_removed"):
-    """The member left the organisation; later usage is Unassigned."""
+    """The member left the organization; later usage is Unassigned."""
 
     member_id: Id
 
@@ -108,7 +108,7 @@ class WebsiteAssigned(Struct, frozen=True, forbid_unknown_fields=True, tag="webs
 
 class PriceSet(Struct, frozen=True, forbid_unknown_fields=True, tag="price_set"):
     """Price of a meter from `effective_at` on. The control plane publishes the default book to
-    every organisation; an organisation's own price beats the default one."""
+    every organization; an organization's own price beats the default one."""
 
     meter: Id
     micro_per_million_units: Price64
@@ -164,7 +164,7 @@ CreditFact = Granted | Revoked | Adjusted
 
 
 class MembershipRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    """A record of `memberships`; `version` is gap-free per organisation and topic, from 1."""
+    """A record of `memberships`; `version` is gap-free per organization and topic, from 1."""
 
     organization_id: Id
     version: Version

@@ -161,7 +161,7 @@ class UsageStep:
         self._refuse(transaction, record, Reason.CONFLICT, detail)
 
     def _is_here(self, record: Any, event: UsageEvent, transaction: Transaction) -> bool:
-        """Whether the event is in its organisation's partition; sends it on if it is not."""
+        """Whether the event is in its organization's partition; sends it on if it is not."""
         organization_id = event.organization_id
         partition = self._partition_of.get(organization_id)
         if partition is None:
@@ -173,7 +173,7 @@ class UsageStep:
             return True
         if any(name == headers.FORWARDED for name, _ in record.headers):
             detail = (
-                f"Organisation {organization_id!r} belongs to partition {partition}; the event was "
+                f"Organization {organization_id!r} belongs to partition {partition}; the event was "
                 f"forwarded once and came to {transaction.partition}: partition counts differ."
             )
             self._refuse(transaction, record, Reason.WRONG_PARTITION, detail)

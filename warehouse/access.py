@@ -1,4 +1,4 @@
-"""Who may read: the finance user, and readers who see one organisation only.
+"""Who may read: the finance user, and readers who see one organization only.
 
 On a server these are users, grants and row policies. The embedded engine has no user store: there
 the HTTP front knows a read-only user, and nothing is done here.
@@ -37,13 +37,13 @@ def grant_access(client: Any, settings: Settings) -> str:
         return "no users made: METERING_CLICKHOUSE_FINANCE_PASSWORD is not set"
     for statement in finance_statements(settings):
         client.command(statement)
-    return f"user {settings.clickhouse_finance_user!r} may read every organisation"
+    return f"user {settings.clickhouse_finance_user!r} may read every organization"
 
 
 def grant_organization_reader(
     client: Any, settings: Settings, organization_id: str, user: str, password: str
 ) -> None:
-    """A read-only user who sees the rows of one organisation and no other. Server only."""
+    """A read-only user who sees the rows of one organization and no other. Server only."""
     for statement in organization_reader_statements(settings, organization_id, user, password):
         client.command(statement)
 
@@ -80,7 +80,7 @@ def finance_statements(settings: Settings) -> list[str]:
 def organization_reader_statements(
     settings: Settings, organization_id: str, user: str, password: str
 ) -> list[str]:
-    """After `finance_statements`. Idempotent; repeated for a user, it changes the organisation."""
+    """After `finance_statements`. Idempotent; repeated for a user, it changes the organization."""
     database = quoted_name(settings.clickhouse_database)
     name = quoted_name(user)
     policy = quoted_name(f"metering_reader_{user}")

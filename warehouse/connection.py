@@ -38,7 +38,7 @@ def connect(settings: Settings, *, database: str | None = None) -> Any:
             database=wanted,
             connect_timeout=CONNECT_TIMEOUT_S,
             send_receive_timeout=QUERY_TIMEOUT_S,
-            # A session would serialise queries and outlive a load balancer's choice of replica.
+            # A session would serialize queries and outlive a load balancer's choice of replica.
             autogenerate_session_id=False,
             tz_mode="aware",
         )

@@ -84,7 +84,7 @@ def erase_member(client: Any, person: Erased) -> int:
 
 
 def erase_dead_letters(client: Any, person: Erased) -> int:
-    """Empties what dead letters of the organisation hold, where it names the person."""
+    """Empties what dead letters of the organization hold, where it names the person."""
     found: Offsets = defaultdict(list)
     letters = client.query(_LETTERS, parameters={"organization": person.organization_id})
     # A value too large for one record lies in several, and an address may lie across two.
@@ -97,7 +97,7 @@ def erase_dead_letters(client: Any, person: Erased) -> int:
 
 
 def erase_rejects(client: Any, person: Erased) -> int:
-    """Empties the rows of the organisation that ClickHouse refused, where they name the person."""
+    """Empties the rows of the organization that ClickHouse refused, where they name the person."""
     found: Offsets = defaultdict(list)
     for cluster, topic, partition, offset, value in client.query(_REJECTS).result_rows:
         texts = list(_texts_of(b64decode(value)))

@@ -1,4 +1,4 @@
-"""What an organisation chose, as far as reports need it: read from the facts applied."""
+"""What an organization chose, as far as reports need it: read from the facts applied."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

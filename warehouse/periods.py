@@ -1,6 +1,6 @@
-"""What `2026-11` means for an organisation. Pure; half-open, in UTC.
+"""What `2026-11` means for an organization. Pure; half-open, in UTC.
 
-A month runs from the organisation's billing anchor day to the next one, in its time zone. In a
+A month runs from the organization's billing anchor day to the next one, in its time zone. In a
 month that lacks the day, the last day stands for it.
 """
 

@@ -1,4 +1,4 @@
-"""Spend of an organisation in a period, by group, member, website, meter or day.
+"""Spend of an organization in a period, by group, member, website, meter or day.
 
 The numbers come from the views that finance can query itself (`spend`, `spend_known_now`), summed
 in 128 bits; totals are the sums of the rows shown, to the micro-credit.

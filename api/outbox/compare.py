@@ -115,7 +115,7 @@ def _check_some(session: Session, topic: str, values: Sequence[bytes], now: date
 
 def _ahead(topic: str, organization_id: str, version: int) -> str:
     return (
-        f"The topic {topic!r} has version {version} of organisation {organization_id!r}, which "
+        f"The topic {topic!r} has version {version} of organization {organization_id!r}, which "
         "this database does not know: an older backup was restored, or somebody else writes to "
         "the topic. Nothing is changed or published until `metering facts import` has run."
     )

@@ -1,4 +1,4 @@
-"""The default price book after an import: every organisation is told all of it, so the facts of
+"""The default price book after an import: every organization is told all of it, so the facts of
 any of them show what the database forgot."""
 
 from collections import Counter, defaultdict
@@ -34,7 +34,7 @@ def default_price(record: MembershipRecord) -> DefaultPrice | None:
 
 
 def restore_default_book(session: Session, now: datetime) -> tuple[int, int]:
-    """Puts prices that organisations were told back into the book, and tells those that were not:
+    """Puts prices that organizations were told back into the book, and tells those that were not:
     one that was made on the backup, or whose fact was never published.
 
     How many prices came back, and how many facts wait to be published because of that.
@@ -82,7 +82,7 @@ def _told(session: Session) -> defaultdict[str, list[DefaultPrice]]:
 
 
 def _forgotten(book: list[DefaultPrice], told: Iterable[list[DefaultPrice]]) -> list[DefaultPrice]:
-    """What some organisation was told more often than the book has it."""
+    """What some organization was told more often than the book has it."""
     known = Counter(book)
     forgotten = []
     for prices in told:

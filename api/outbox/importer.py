@@ -41,7 +41,7 @@ VERSION_COLUMNS = {topics.MEMBERSHIPS: "memberships_version", topics.CREDITS: "c
 class Imported:
     """What an import did. `ignored` records could not be read, or contradict what is known;
     `default_prices` came back into the default book, and `told` facts of them wait for
-    organisations that had not heard of them; of `unknown_aliases` only the hash is known."""
+    organizations that had not heard of them; of `unknown_aliases` only the hash is known."""
 
     learnt: int = 0
     moved_behind: int = 0
@@ -62,7 +62,7 @@ async def import_facts(
 ) -> Imported:
     """Brings the database to the ends of both topics, in one transaction.
 
-    The audit log tells that it was done, and of which organisations; who once made the changes
+    The audit log tells that it was done, and of which organizations; who once made the changes
     is not in the facts.
 
     Raises KafkaError where the broker is away, and Unrepairable where facts are missing.
@@ -85,7 +85,7 @@ async def import_facts(
 
 
 def _audit(imported: Imported, actor: Actor, now: datetime) -> list[AuditEntry]:
-    """An entry for the platform, and one for each organisation that learnt something."""
+    """An entry for the platform, and one for each organization that learnt something."""
     entries = []
     for organization_id in (None, *sorted(imported.organizations)):
         entry = platform_audit(

@@ -44,7 +44,7 @@ def recall_names(
 
 
 def to_recall(store: Store) -> set[str]:
-    """Organisations that an import has left without names or addresses, perhaps because
+    """Organizations that an import has left without names or addresses, perhaps because
     ClickHouse was away then."""
     with store.read() as session:
         found = set(session.scalars(select(LostAlias.organization_id)))

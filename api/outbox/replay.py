@@ -25,7 +25,7 @@ from schemas.records import UNASSIGNED, CreditRecord, MembershipRecord
 def apply_fact(
     session: Session, organization: Organization | None, record: MembershipRecord | CreditRecord
 ) -> Organization:
-    """Writes what the fact says; returns its organisation (made, if this fact makes it)."""
+    """Writes what the fact says; returns its organization (made, if this fact makes it)."""
     fact: Any = record.fact
     if organization is None:
         organization = _make(session, record)

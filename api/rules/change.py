@@ -1,4 +1,4 @@
-"""A change to one organisation: the lock, the versions, and what is recorded with it."""
+"""A change to one organization: the lock, the versions, and what is recorded with it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,9 +38,9 @@ class Actor:
 
 @dataclass
 class Change:
-    """One organisation, locked until the transaction ends.
+    """One organization, locked until the transaction ends.
 
-    `now` grows strictly from change to change of an organisation even where the clock does not,
+    `now` grows strictly from change to change of an organization even where the clock does not,
     so that later facts have later `effective_at`.
     """
 
@@ -133,7 +133,7 @@ class Change:
 
 @dataclass
 class Transaction:
-    """A transaction that may touch several organisations: lock them in the order of their ids."""
+    """A transaction that may touch several organizations: lock them in the order of their ids."""
 
     session: Session
     actor: Actor
@@ -142,7 +142,7 @@ class Transaction:
     _changes: dict[str, Change] = field(default_factory=dict)
 
     def change(self, organization_id: str) -> Change:
-        """Locks the organisation: all of its changes happen one after the other.
+        """Locks the organization: all of its changes happen one after the other.
 
         Raises Refused (404) where there is none.
         """
@@ -152,11 +152,11 @@ class Transaction:
             select(Organization).where(Organization.id == organization_id).with_for_update()
         )
         if organization is None:
-            raise not_found("organisation", organization_id, "organization_id")
+            raise not_found("organization", organization_id, "organization_id")
         return self.adopt(organization, max(self.clock(), organization.updated_at + TICK))
 
     def adopt(self, organization: Organization, now: datetime) -> Change:
-        """A change to an organisation that this transaction has just made itself."""
+        """A change to an organization that this transaction has just made itself."""
         change = Change(self.session, organization, self.actor, now, self.alias_secret)
         self._changes[organization.id] = change
         return change
@@ -199,6 +199,6 @@ class Control:
 
     @contextmanager
     def change(self, organization_id: str, actor: Actor) -> Iterator[Change]:
-        """A transaction that changes one organisation."""
+        """A transaction that changes one organization."""
         with self.transaction(actor) as transaction:
             yield transaction.change(organization_id)

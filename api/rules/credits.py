@@ -41,7 +41,7 @@ class NewPrice:
 
 
 def set_price(change: Change, new: NewPrice) -> Price:
-    """A price of this organisation's own book; it beats the default one."""
+    """A price of this organization's own book; it beats the default one."""
     new.check()
     price = _insert_price(change, new, change.organization_id)
     change.member_fact(
@@ -57,7 +57,7 @@ def set_price(change: Change, new: NewPrice) -> Price:
 
 
 def set_default_price(transaction: Transaction, new: NewPrice) -> Price:
-    """A price of the default book, told to every organisation in the same transaction."""
+    """A price of the default book, told to every organization in the same transaction."""
     new.check()
     lock_price_book(transaction.session)
     now = transaction.clock()
@@ -96,7 +96,7 @@ def platform_audit(
     after: dict[str, object],
     before: dict[str, object] | None = None,
 ) -> AuditEntry:
-    """An audit entry that belongs to no organisation."""
+    """An audit entry that belongs to no organization."""
     return AuditEntry(
         organization_id=None,
         at=now,

@@ -1,6 +1,6 @@
 """CSV of groups and members: reading a file, planning what it would do, doing it, writing one.
 
-A plan is a function of the file and of the organisation as it is; it is shown first, and applied
+A plan is a function of the file and of the organization as it is; it is shown first, and applied
 only while it is still the same plan. If one row is refused, nothing is applied.
 """
 
@@ -157,7 +157,7 @@ def plan(
     create_members: bool,
     progress: Progress = no_progress,
 ) -> Plan:
-    """What the rows would do to the organisation as it is now."""
+    """What the rows would do to the organization as it is now."""
     state = _load(session, organization_id)
     seen: dict[str, str] = {}
     new_groups: dict[str, str] = {}
@@ -247,7 +247,7 @@ def apply(
         raise Refused(
             409,
             "plan_changed",
-            "The file or the organisation is not as it was when the plan was made.",
+            "The file or the organization is not as it was when the plan was made.",
             "plan",
             "Make a new dry run, look at it, and apply that.",
         )

@@ -1,6 +1,6 @@
-"""Billing cycles: the month-long periods between an organisation's anchor days.
+"""Billing cycles: the month-long periods between an organization's anchor days.
 
-Pure. A cycle begins at midnight of the anchor day in the organisation's time zone, and on the
+Pure. A cycle begins at midnight of the anchor day in the organization's time zone, and on the
 last day of shorter months; it is half-open.
 """
 
@@ -25,7 +25,7 @@ def cycle_at(moment: datetime, anchor_day: int, time_zone: str) -> Cycle:
 
 
 def cycle_of(day: date, anchor_day: int, time_zone: str) -> Cycle:
-    """The cycle that holds this day of the organisation's calendar."""
+    """The cycle that holds this day of the organization's calendar."""
     zone = ZoneInfo(time_zone)
     year, month = day.year, day.month
     if day < _anchor(year, month, anchor_day):

@@ -24,7 +24,7 @@ PERSONAL = ("name", "email", "user_name", "external_id", "alias")
 def erase_member(change: Change, member_id: str) -> None:
     """Removes the member and all that tells who it was. Raises Refused (404) for nobody.
 
-    Repeating it is harmless. Kept answers of the organisation's last day go too, since one of
+    Repeating it is harmless. Kept answers of the organization's last day go too, since one of
     them may hold the name.
     """
     member = change.session.get(Member, (change.organization_id, member_id))

@@ -18,7 +18,7 @@ from api.storage.models import (
 from schemas.records import AssignedBy, GroupCreated, GroupDeleted, GroupRenamed
 
 GROUPS_MAX = 10_000
-"""Per organisation: what one table and one sync can still carry."""
+"""Per organization: what one table and one sync can still carry."""
 
 
 def create_group(change: Change, name: str, group_id: str | None = None) -> BillingGroup:

@@ -45,11 +45,11 @@ def create_key(
     organization_id: str | None,
     expires_at: datetime | None = None,
 ) -> NewKey:
-    """A new key. Raises Refused where the scope and the organisation do not fit together."""
+    """A new key. Raises Refused where the scope and the organization do not fit together."""
     if scope is Scope.OPERATOR and organization_id is not None:
-        raise invalid("An operator's key is bound to no organisation.", "organization_id")
+        raise invalid("An operator's key is bound to no organization.", "organization_id")
     if scope not in (Scope.OPERATOR, Scope.INGEST) and organization_id is None:
-        raise invalid(f"A key of scope {scope} belongs to an organisation.", "organization_id")
+        raise invalid(f"A key of scope {scope} belongs to an organization.", "organization_id")
     secret = new_secret()
     change = transaction.change(organization_id) if organization_id else None
     now = change.now if change else transaction.clock()

@@ -246,7 +246,7 @@ def reactivate_member(change: Change, member: Member) -> None:
 
 
 def remove_member(change: Change, member_id: str) -> None:
-    """The member leaves the organisation; usage so far stays where it is.
+    """The member leaves the organization; usage so far stays where it is.
 
     Raises Refused (409) where only the directory may do that.
     """

@@ -1,4 +1,4 @@
-"""Making organisations and changing their settings."""
+"""Making organizations and changing their settings."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from schemas.records import FundingGroup, OrganizationCreated, PriceSet, Setting
 
 @dataclass(frozen=True, slots=True)
 class OrganizationSettings:
-    """What an organisation chose; amounts in micro-units of the currency."""
+    """What an organization chose; amounts in micro-units of the currency."""
 
     funding_group: FundingGroup = "member"
     credit_price_micro: int = 10_000
@@ -59,7 +59,7 @@ def create_organization(
     organization_id: str | None = None,
     effective_at: datetime | None = None,
 ) -> Change:
-    """A new organisation with the default price book; `effective_at` may lie in the past, for
+    """A new organization with the default price book; `effective_at` may lie in the past, for
     usage that is already there. Raises Refused (409) where the id is taken."""
     settings.check()
     cleaned = clean_name(name)
@@ -68,7 +68,7 @@ def create_organization(
     if transaction.session.get(Organization, chosen) is not None:
         raise conflict(
             "organization_exists",
-            f"There is an organisation {chosen!r} already.",
+            f"There is an organization {chosen!r} already.",
             "id",
             "Choose another id.",
         )

@@ -39,7 +39,7 @@ def config(base: str) -> Any:
             AuthenticationScheme(
                 type=AuthenticationScheme.Type.oauthbearertoken,
                 name="Bearer token",
-                description="A SCIM token of the organisation, made by its admin.",
+                description="A SCIM token of the organization, made by its admin.",
                 primary=True,
             )
         ],

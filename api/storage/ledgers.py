@@ -17,7 +17,7 @@ from api.storage.base import ID, NAME, SERIAL, Base, JsonObject
 
 
 class Price(Base):
-    """A price of a meter from `effective_at` on; without an organisation, of the default book."""
+    """A price of a meter from `effective_at` on; without an organization, of the default book."""
 
     __tablename__ = "prices"
     __table_args__ = (
@@ -128,8 +128,8 @@ class IdempotencyKey(Base):
 class OutboxFact(Base):
     """A fact on its way to Kafka. Kept for ever: it is what a topic is compared with.
 
-    Within an organisation and topic `id` and `version` have the same order, because the
-    organisation's row is locked while both are taken.
+    Within an organization and topic `id` and `version` have the same order, because the
+    organization's row is locked while both are taken.
     """
 
     __tablename__ = "outbox"

@@ -1,4 +1,4 @@
-"""Organisations and what they are made of: members, groups, memberships, websites, directories."""
+"""Organizations and what they are made of: members, groups, memberships, websites, directories."""
 
 from datetime import datetime
 from typing import Final
@@ -14,7 +14,7 @@ HOW: Final = "('scim', 'api', 'csv', 'manual')"
 
 
 def of_organization(name: str, column: str, target: str) -> ForeignKeyConstraint:
-    """A reference within one organisation: nothing can point into another's rows."""
+    """A reference within one organization: nothing can point into another's rows."""
     return ForeignKeyConstraint(
         ["organization_id", column],
         [f"{target}.organization_id", f"{target}.id"],

@@ -1,7 +1,7 @@
 """Opening the database, and its two kinds of transaction.
 
 A write on SQLite begins IMMEDIATE, so that two writers wait for each other instead of failing
-late; on PostgreSQL the rules lock the organisation's row.
+late; on PostgreSQL the rules lock the organization's row.
 """
 
 import sqlite3
@@ -89,7 +89,7 @@ def _clear_errors() -> Iterator[None]:
 
 
 def lock_price_book(session: Session) -> None:
-    """New organisations and new default prices one after the other, so that neither misses the
+    """New organizations and new default prices one after the other, so that neither misses the
     other; until the transaction ends. On SQLite any write is alone already."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": PRICE_BOOK_LOCK_ID})

@@ -64,8 +64,8 @@ ApiPart = Annotated[Api, Depends(get_api)]
 class Allow:
     """A dependency: the caller, if its key has one of these scopes and is not too fast.
 
-    Where the path names an organisation it must be the key's own: any other is not found, as if
-    it did not exist. `tenant` demands a key that is bound to an organisation.
+    Where the path names an organization it must be the key's own: any other is not found, as if
+    it did not exist. `tenant` demands a key that is bound to an organization.
     """
 
     def __init__(self, scopes: frozenset[Scope], limit: str, *, tenant: bool = False) -> None:
@@ -78,14 +78,14 @@ class Allow:
         named = request.path_params.get("organization_id")
         is_foreign = named is not None and named != caller.organization_id
         if is_foreign and caller.scope is not Scope.OPERATOR:
-            raise not_found("organisation", str(named), "organization_id")
+            raise not_found("organization", str(named), "organization_id")
         if caller.scope not in self.scopes:
             raise forbidden(
                 f"A key of scope {caller.scope} may not do this.",
                 f"Use a key of scope {' or '.join(sorted(self.scopes))}.",
             )
         if self.tenant and caller.organization_id is None:
-            raise forbidden("This key belongs to no organisation.")
+            raise forbidden("This key belongs to no organization.")
         api.limits.take(self.limit, caller.organization_id or caller.key_id)
         return caller
 
@@ -126,7 +126,7 @@ OrganizationId = Annotated[
     str,
     Path(
         max_length=ID_LIMIT_CHARACTERS,
-        description="The organisation; keys bound to one can name only their own.",
+        description="The organization; keys bound to one can name only their own.",
         examples=["org_demo"],
     ),
 ]

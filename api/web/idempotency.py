@@ -96,7 +96,7 @@ def transact_once(
     organization_id: str | None,
     do: Callable[[Transaction], Answer],
 ) -> Response:
-    """As `change_once`, for what concerns several organisations, or none yet."""
+    """As `change_once`, for what concerns several organizations, or none yet."""
     try:
         return _transact(api, caller, once, organization_id, do)
     except IntegrityError:

@@ -218,9 +218,9 @@ def delete_members(api: ApiPart, caller: Editor, groupId: GroupId, body: UserIds
 
 
 def tenant(caller: Caller) -> str:
-    """The key's organisation; `Allow(tenant=True)` has made sure that it has one."""
+    """The key's organization; `Allow(tenant=True)` has made sure that it has one."""
     if caller.organization_id is None:
-        raise Refused(403, "forbidden", "This key belongs to no organisation.")
+        raise Refused(403, "forbidden", "This key belongs to no organization.")
     return caller.organization_id
 
 

@@ -39,7 +39,7 @@ ONE = "/organizations/{organization_id}/keys"
     ONE,
     response_model=v1.Keys,
     responses=responses(Error, 404),
-    summary="An organisation's keys and SCIM tokens, without their secrets",
+    summary="An organization's keys and SCIM tokens, without their secrets",
 )
 def list_keys(
     api: ApiPart,
@@ -95,7 +95,7 @@ def delete_key(
     "/keys",
     response_model=v1.Keys,
     responses=responses(Error),
-    summary="Keys that are bound to no organisation",
+    summary="Keys that are bound to no organization",
 )
 def list_platform_keys(api: ApiPart, caller: Operator, asked: Paging) -> Response:
     return _listed(api, None, asked)
@@ -106,7 +106,7 @@ def list_platform_keys(api: ApiPart, caller: Operator, asked: Paging) -> Respons
     status_code=201,
     response_model=v1.NewSecret,
     responses=responses(Error, 422),
-    summary="Make an operator's key, or one to ingest for every organisation",
+    summary="Make an operator's key, or one to ingest for every organization",
 )
 def post_platform_key(api: ApiPart, caller: Operator, once: OncePart, body: v1.NewKey) -> Response:
     return _created(api, caller, once, None, body)
@@ -207,7 +207,7 @@ def list_audit(
     "/audit",
     response_model=v1.AuditEntries,
     responses=responses(Error),
-    summary="Changes that belong to no organisation, newest first",
+    summary="Changes that belong to no organization, newest first",
 )
 def list_platform_audit(api: ApiPart, caller: Operator, asked: Paging) -> Response:
     query = select(AuditEntry).where(AuditEntry.organization_id.is_(None))

@@ -1,4 +1,4 @@
-"""`/v1/organizations`: organisations, their settings, price books, grants and adjustments."""
+"""`/v1/organizations`: organizations, their settings, price books, grants and adjustments."""
 
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ from api.web.pages import Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
 
-router = APIRouter(prefix="/v1", tags=["Organisations, prices and credits"])
+router = APIRouter(prefix="/v1", tags=["Organizations, prices and credits"])
 
 Operator = Annotated[Caller, Depends(Allow(OPERATORS, "api"))]
 Reader = Annotated[Caller, Depends(Allow(READERS, "api"))]
@@ -35,7 +35,7 @@ Reader = Annotated[Caller, Depends(Allow(READERS, "api"))]
     status_code=201,
     response_model=v1.Organization,
     responses=responses(Error, 409, 422),
-    summary="Create an organisation",
+    summary="Create an organization",
 )
 def post_organization(
     api: ApiPart, caller: Operator, once: OncePart, body: v1.NewOrganization
@@ -59,7 +59,7 @@ def post_organization(
     "/organizations",
     response_model=v1.Organizations,
     responses=responses(Error),
-    summary="All organisations",
+    summary="All organizations",
 )
 def list_organizations(api: ApiPart, caller: Operator, asked: Paging) -> Response:
     with api.store.read() as session:
@@ -70,7 +70,7 @@ def list_organizations(api: ApiPart, caller: Operator, asked: Paging) -> Respons
     "/organizations/{organization_id}",
     response_model=v1.Organization,
     responses=responses(Error, 404),
-    summary="One organisation",
+    summary="One organization",
 )
 def get_organization(api: ApiPart, caller: Reader, organization_id: OrganizationId) -> Response:
     with api.store.read() as session:
@@ -113,7 +113,7 @@ def shown_organization(row: Organization) -> dict[str, Any]:
     status_code=201,
     response_model=v1.Price,
     responses=responses(Error, 404, 422),
-    summary="Set a price of the organisation's own book",
+    summary="Set a price of the organization's own book",
 )
 def post_price(
     api: ApiPart,
@@ -134,7 +134,7 @@ def post_price(
     "/organizations/{organization_id}/prices",
     response_model=v1.Prices,
     responses=responses(Error, 404),
-    summary="Both price books as they hold for an organisation",
+    summary="Both price books as they hold for an organization",
 )
 def list_prices(
     api: ApiPart,
@@ -155,7 +155,7 @@ def list_prices(
     status_code=201,
     response_model=v1.Price,
     responses=responses(Error, 422),
-    summary="Set a price of the default book, for every organisation",
+    summary="Set a price of the default book, for every organization",
 )
 def post_default_price(
     api: ApiPart, caller: Operator, once: OncePart, body: v1.NewPrice

@@ -140,7 +140,7 @@ class _Up:
         return self._directory.write_settings(self._environment | for_people)
 
     def _control_plane(self) -> str:
-        """Keys and the demo's organisations; why not, where the control plane changes nothing."""
+        """Keys and the demo's organizations; why not, where the control plane changes nothing."""
         from cli.up.control import prepare
 
         settings = settings_from(self._environment)
@@ -201,7 +201,7 @@ class _Up:
         from cli.up.demo import PAST_SOURCE
         from cli.up.first_report import wait_for_usage
 
-        _say("demo: a week of usage of two organisations, then a live trickle")
+        _say("demo: a week of usage of two organizations, then a live trickle")
         reader = self._clickhouse.reader
         is_there = wait_for_usage(
             self._clickhouse.url,

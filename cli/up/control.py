@@ -1,4 +1,4 @@
-"""What `up` asks of the control plane: keys for its user, and the demo's organisations.
+"""What `up` asks of the control plane: keys for its user, and the demo's organizations.
 
 Only while an API process is ready: it has compared the topics with the database by then, and where
 the topics are ahead (a data directory of an older release) nothing is changed. All of it goes

@@ -1,4 +1,4 @@
-"""The demo's two organisations: what is seeded of them, and their usage, the same at every start.
+"""The demo's two organizations: what is seeded of them, and their usage, the same at every start.
 
 Pure: the time of the first start is an argument, and kept by the caller, so that a later start
 finds what is there already by its id. Only monthly grants of new months are added.
@@ -102,7 +102,7 @@ COMPANIES: Final = (
 
 
 def seed(company: Company, started_at: datetime, now: datetime) -> Seed:
-    """Everything the organisation has at the first start, made through the control plane's rules.
+    """Everything the organization has at the first start, made through the control plane's rules.
 
     It is to be sown as of `since(started_at)`. Its keys are made apart.
     """
@@ -124,7 +124,7 @@ def seed(company: Company, started_at: datetime, now: datetime) -> Seed:
 
 
 def since(started_at: datetime) -> datetime:
-    """From when on the organisations are there: before their first usage and grant."""
+    """From when on the organizations are there: before their first usage and grant."""
     return started_at - KNOWN_SINCE
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 STATE_FILE: Final = "demo.json"
 DEMO_ORGANIZATION: Final = "org_acme"
-"""The one of the demo's organisations for which `up` has an admin key."""
+"""The one of the demo's organizations for which `up` has an admin key."""
 
 
 class DemoState:

@@ -10,7 +10,7 @@ SPEND = "SELECT group_name, sum(cost_micro) FROM spend GROUP BY group_name"
 def directions(
     data_dir: Path, database: str, organization_id: str, report: str, *, has_keys: bool
 ) -> list[str]:
-    """For the admin of the demo's organisation, or where there is no demo for the operator."""
+    """For the admin of the demo's organization, or where there is no demo for the operator."""
     is_default = data_dir == Path(".metering").resolve()
     lines = ["", "  In another terminal (./metering finds all this by itself):"]
     if not is_default:

@@ -1,8 +1,8 @@
 """`metering demo-traffic`: the demo's past usage, then a live trickle.
 
 A part of `up --demo` of its own, so that it can fail and be restarted like any other. The
-organisations are there already (`cli.up.control`); their usage waits until Kafka has every fact of
-theirs, since nothing may be charged to an unknown organisation. Everything may be repeated: past
+organizations are there already (`cli.up.control`); their usage waits until Kafka has every fact of
+theirs, since nothing may be charged to an unknown organization. Everything may be repeated: past
 usage has the same ids each time.
 """
 
@@ -92,7 +92,7 @@ async def _facts_published(settings: Settings, stopping: asyncio.Event) -> bool:
     while waiting := await asyncio.to_thread(waiting_facts, settings, organization_ids):
         if time.monotonic() > deadline:
             raise Failure(
-                f"{waiting} facts of the demo's organisations are not in Kafka after "
+                f"{waiting} facts of the demo's organizations are not in Kafka after "
                 f"{PUBLISH_TIMEOUT_S:.0f} s: does the API run, and publish?"
             )
         await asyncio.sleep(PUBLISH_LOOK_S)

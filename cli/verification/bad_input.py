@@ -1,6 +1,6 @@
 """Records that must be refused: one maker for each way to be wrong, with the reason it must get.
 
-Every value is unique (it carries a serial number), so that the verifier recognises it by its bytes.
+Every value is unique (it carries a serial number), so that the verifier recognizes it by its bytes.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The model's books: every fact and movement of an organisation, and sums taken from them."""
+"""The model's books: every fact and movement of an organization, and sums taken from them."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -47,8 +47,8 @@ class GivenGrant:
 
 
 @dataclass
-class Organisation:
-    """Everything ever said about an organisation, and every movement of its credits."""
+class Organization:
+    """Everything ever said about an organization, and every movement of its credits."""
 
     consumed: dict[tuple[str, int], tuple[Any, ...]] = field(default_factory=dict)
     version: dict[str, int] = field(default_factory=lambda: defaultdict(int))

@@ -1,4 +1,4 @@
-"""The organisations of a run: what they are at first, and how they change in mid-stream.
+"""The organizations of a run: what they are at first, and how they change in mid-stream.
 
 A tenant remembers what it published only to say something sensible next; what becomes of it, the
 model decides from the topics. Everything comes from one seeded random generator and the clock
@@ -32,7 +32,7 @@ ALIAS_SECRET: Final = "verification-only-secret"  # noqa: S105 - of a pipeline t
 
 @dataclass
 class FactLog:
-    """Publishes one topic's facts of one organisation with gap-free versions."""
+    """Publishes one topic's facts of one organization with gap-free versions."""
 
     organization_id: str
     topic: str
@@ -54,7 +54,7 @@ class FactLog:
 
 @dataclass
 class Tenant:
-    """One organisation with its groups, members, websites, aliases and grants."""
+    """One organization with its groups, members, websites, aliases and grants."""
 
     organization_id: str
     random: Random

@@ -5,7 +5,7 @@ The checks of a fact stand in the order of the reasons.
 
 from datetime import datetime
 
-from cli.verification.books import GivenGrant, Movement, Organisation, PoolId
+from cli.verification.books import GivenGrant, Movement, Organization, PoolId
 from cli.verification.fact_reading import Fact, check_values
 from cli.verification.parsing import refuse_if
 from schemas.reasons import Reason
@@ -25,38 +25,38 @@ SUBJECT = {
 """Under which kind and field an applied fact is looked up later."""
 
 
-def apply_fact(organisation: Organisation, fact: Fact, now: datetime) -> list[Movement]:
+def apply_fact(organization: Organization, fact: Fact, now: datetime) -> list[Movement]:
     """Keeps the fact and answers what it moved. Raises Refused; nothing is kept then."""
     check_values(fact)
     if fact.topic == "credits":
-        return _credit(organisation, fact)
-    _check_membership(organisation, fact)
+        return _credit(organization, fact)
+    _check_membership(organization, fact)
     if fact.type in SUBJECT:
         kind, name = SUBJECT[fact.type]
-        organisation.said[kind, fact[name] if name else ""].append(fact)
+        organization.said[kind, fact[name] if name else ""].append(fact)
     if fact.type == "group_deleted" and fact.effective_at <= now:
-        return close_group(organisation, fact["group_id"])
+        return close_group(organization, fact["group_id"])
     return []
 
 
-def close_group(organisation: Organisation, group_id: str) -> list[Movement]:
+def close_group(organization: Organization, group_id: str) -> list[Movement]:
     """The deletion is in force: what remains is forfeited, debt is written off. Once."""
-    if group_id in organisation.closed:
+    if group_id in organization.closed:
         return []
-    organisation.closed.add(group_id)
+    organization.closed.add(group_id)
     pool: PoolId = ("group", group_id)
     moved: list[Movement] = []
-    for grant in sorted(organisation.by_pool[pool], key=GivenGrant.burns):
+    for grant in sorted(organization.by_pool[pool], key=GivenGrant.burns):
         entry_id, left = f"group-deleted:{group_id}:{grant.grant_id}", grant.left_micro
         legs = [("available", grant.grant_id, -left), ("forfeited", grant.grant_id, left)]
-        moved += organisation.move(entry_id, legs, pool)
-    owed = organisation.debt[pool]
+        moved += organization.move(entry_id, legs, pool)
+    owed = organization.debt[pool]
     legs = [("debt", "", owed), ("forfeited", "", -owed)]
-    return moved + organisation.move(f"group-debt:{group_id}", legs, pool)
+    return moved + organization.move(f"group-debt:{group_id}", legs, pool)
 
 
-def _check_membership(organisation: Organisation, fact: Fact) -> None:
-    said = organisation.said
+def _check_membership(organization: Organization, fact: Fact) -> None:
+    said = organization.said
     if fact.type == "organization_created":
         refuse_if(bool(said.get(("settings", ""))), Reason.ORGANIZATION_EXISTS)
     if fact.type in ("group_created", "group_renamed", "group_deleted"):
@@ -67,44 +67,44 @@ def _check_membership(organisation: Organisation, fact: Fact) -> None:
         refuse_if(not said.get(("group", fact["group_id"])), Reason.UNKNOWN_GROUP)
         refuse_if(bool(said.get(("deletion", fact["group_id"]))), Reason.GROUP_DELETED)
     if fact.type in ("group_renamed", "member_assigned", "website_assigned"):
-        _check_group(organisation, fact["group_id"], fact.effective_at)
+        _check_group(organization, fact["group_id"], fact.effective_at)
     if fact.type in ("member_removed", "member_alias"):
         refuse_if(not said.get(("member", fact["member_id"])), Reason.UNKNOWN_MEMBER)
     if fact.type == "member_alias":
-        _check_alias(organisation, fact)
+        _check_alias(organization, fact)
 
 
-def _check_group(organisation: Organisation, group_id: str, at: datetime) -> None:
+def _check_group(organization: Organization, group_id: str, at: datetime) -> None:
     if group_id == UNASSIGNED:
         return
-    refuse_if(not organisation.said.get(("group", group_id)), Reason.UNKNOWN_GROUP)
-    deleted_at = organisation.deleted_at(group_id)
+    refuse_if(not organization.said.get(("group", group_id)), Reason.UNKNOWN_GROUP)
+    deleted_at = organization.deleted_at(group_id)
     refuse_if(deleted_at is not None and deleted_at <= at, Reason.GROUP_DELETED)
 
 
-def _check_alias(organisation: Organisation, fact: Fact) -> None:
+def _check_alias(organization: Organization, fact: Fact) -> None:
     """An alias is one member's at a time, also where facts arrive out of their order."""
-    now_held = organisation.as_of("alias", fact["alias_hash"], fact.effective_at)
+    now_held = organization.as_of("alias", fact["alias_hash"], fact.effective_at)
     holder = "" if now_held is None or now_held["removed"] else now_held["member_id"]
     if fact["removed"]:
         refuse_if(holder != fact["member_id"], Reason.INVALID_FACT)
         return
     holders = {holder} | {
         other["member_id"]
-        for other in organisation.said.get(("alias", fact["alias_hash"]), ())
+        for other in organization.said.get(("alias", fact["alias_hash"]), ())
         if other.effective_at > fact.effective_at and not other["removed"]
     }
     refuse_if(bool(holders - {"", fact["member_id"]}), Reason.ALIAS_TAKEN)
 
 
-def _credit(organisation: Organisation, fact: Fact) -> list[Movement]:
+def _credit(organization: Organization, fact: Fact) -> list[Movement]:
     if fact.type == "revoked":
-        return _revoke(organisation, fact)
+        return _revoke(organization, fact)
     pool: PoolId = (fact["pool_kind"], fact["pool_id"])
-    _check_pool(organisation, pool, fact.effective_at)
+    _check_pool(organization, pool, fact.effective_at)
     amount_micro = fact["amount_micro"]
     if fact.type == "granted":
-        refuse_if(fact["grant_id"] in organisation.grants, Reason.GRANT_EXISTS)
+        refuse_if(fact["grant_id"] in organization.grants, Reason.GRANT_EXISTS)
         grant = GivenGrant(
             fact["grant_id"],
             pool,
@@ -113,61 +113,61 @@ def _credit(organisation: Organisation, fact: Fact) -> list[Movement]:
             fact["expires_at"],
             amount_micro,
         )
-        return _give(organisation, grant, f"grant:{grant.grant_id}", "issued")
+        return _give(organization, grant, f"grant:{grant.grant_id}", "issued")
     if amount_micro > 0:
         name = f"adjustment:{fact.version}"
         grant = GivenGrant(name, pool, False, fact.effective_at, None, amount_micro)
-        return _give(organisation, grant, f"adjust:{fact.version}", "adjusted")
+        return _give(organization, grant, f"adjust:{fact.version}", "adjusted")
     refuse_if(-amount_micro > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
-    parts = organisation.spend(pool, -amount_micro, fact.effective_at)
+    parts = organization.spend(pool, -amount_micro, fact.effective_at)
     owed = -amount_micro - sum(part for _, part in parts)
-    refuse_if(organisation.debt[pool] + owed > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
+    refuse_if(organization.debt[pool] + owed > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
     legs = [("available", grant_id, -part) for grant_id, part in parts]
     legs += [("debt", "", -owed), ("adjusted", "", -amount_micro)]
-    return organisation.move(f"adjust:{fact.version}", legs, pool)
+    return organization.move(f"adjust:{fact.version}", legs, pool)
 
 
-def _check_pool(organisation: Organisation, pool: PoolId, at: datetime) -> None:
+def _check_pool(organization: Organization, pool: PoolId, at: datetime) -> None:
     kind, pool_id = pool
     if kind == "website":
-        refuse_if(not organisation.said.get(("website", pool_id)), Reason.UNKNOWN_WEBSITE)
+        refuse_if(not organization.said.get(("website", pool_id)), Reason.UNKNOWN_WEBSITE)
         return
     refuse_if(pool_id == UNASSIGNED, Reason.RESERVED_GROUP)
-    refuse_if(pool_id in organisation.closed, Reason.GROUP_DELETED)
-    _check_group(organisation, pool_id, at)
+    refuse_if(pool_id in organization.closed, Reason.GROUP_DELETED)
+    _check_group(organization, pool_id, at)
 
 
 def _give(
-    organisation: Organisation, grant: GivenGrant, entry_id: str, from_account: str
+    organization: Organization, grant: GivenGrant, entry_id: str, from_account: str
 ) -> list[Movement]:
     amount_micro, pool = grant.amount_micro, grant.pool
-    repaid = min(organisation.debt[pool], amount_micro)
-    available = sum(other.left_micro for other in organisation.by_pool[pool])
+    repaid = min(organization.debt[pool], amount_micro)
+    available = sum(other.left_micro for other in organization.by_pool[pool])
     refuse_if(amount_micro > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
     refuse_if(available + amount_micro - repaid > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
-    organisation.grants[grant.grant_id] = grant
-    organisation.by_pool[pool].append(grant)
+    organization.grants[grant.grant_id] = grant
+    organization.by_pool[pool].append(grant)
     legs = [
         ("available", grant.grant_id, amount_micro - repaid),
         ("debt", grant.grant_id, repaid),
         (from_account, grant.grant_id, -amount_micro),
     ]
-    return organisation.move(entry_id, legs, pool)
+    return organization.move(entry_id, legs, pool)
 
 
-def _revoke(organisation: Organisation, fact: Fact) -> list[Movement]:
-    grant = organisation.grants.get(fact["grant_id"])
+def _revoke(organization: Organization, fact: Fact) -> list[Movement]:
+    grant = organization.grants.get(fact["grant_id"])
     refuse_if(grant is None, Reason.UNKNOWN_GRANT)
     assert grant is not None
     amount_micro = fact["amount_micro"]
     refuse_if(grant.revoked_micro + amount_micro > grant.amount_micro, Reason.AMOUNT_TOO_LARGE)
     taken = min(grant.left_micro, amount_micro)
     owed = amount_micro - taken
-    refuse_if(organisation.debt[grant.pool] + owed > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
+    refuse_if(organization.debt[grant.pool] + owed > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
     grant.revoked_micro += amount_micro
     legs = [
         ("available", grant.grant_id, -taken),
         ("debt", grant.grant_id, -owed),
         ("revoked", grant.grant_id, amount_micro),
     ]
-    return organisation.move(f"revoke:{fact.version}", legs, grant.pool)
+    return organization.move(f"revoke:{fact.version}", legs, grant.pool)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from cli.verification.books import Movement, Organisation
+from cli.verification.books import Movement, Organization
 from cli.verification.fact_reading import Fact, read_fact
 from cli.verification.fact_rules import apply_fact, close_group
 from cli.verification.parsing import Headers, Refused, Usage, read_usage, refuse_if
@@ -46,7 +46,7 @@ class Applied:
 
 
 class Model:
-    """One partition's worth of organisations (or any number of them: they are independent)."""
+    """One partition's worth of organizations (or any number of them: they are independent)."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Model:
         max_event_age: timedelta = timedelta(days=35),
         late_grace: timedelta = timedelta(days=1),
     ) -> None:
-        self.organisations: dict[str, Organisation] = {}
+        self.organizations: dict[str, Organization] = {}
         self._alias_hash = alias_hash
         self._max_event_age = max_event_age
         self._late_grace = late_grace
@@ -87,11 +87,11 @@ class Model:
     def tick(self, now: datetime) -> list[Movement]:
         """What the clock does: expired remainders go, announced deletions come into force."""
         moved: list[Movement] = []
-        for organisation in self.organisations.values():
-            for (kind, group_id), facts in organisation.said.items():
+        for organization in self.organizations.values():
+            for (kind, group_id), facts in organization.said.items():
                 if kind == "deletion" and facts[0].effective_at <= now:
-                    moved += close_group(organisation, group_id)
-            for grant in organisation.grants.values():
+                    moved += close_group(organization, group_id)
+            for grant in organization.grants.values():
                 expired = grant.expires_at and grant.expires_at + self._late_grace <= now
                 if expired and grant.left_micro:
                     left, entry_id = grant.left_micro, f"forfeit:{grant.grant_id}"
@@ -99,48 +99,48 @@ class Model:
                         ("available", grant.grant_id, -left),
                         ("forfeited", grant.grant_id, left),
                     ]
-                    moved += organisation.move(entry_id, legs, grant.pool)
+                    moved += organization.move(entry_id, legs, grant.pool)
         return moved
 
     def balances(self) -> dict[tuple[str, str, str], int]:
-        """Balance by organisation, pool kind and pool id, of every pool that ever moved."""
+        """Balance by organization, pool kind and pool id, of every pool that ever moved."""
         return {
-            (name, *pool): organisation.balance(pool)
-            for name, organisation in self.organisations.items()
-            for pool in {movement.pool for movement in organisation.movements}
+            (name, *pool): organization.balance(pool)
+            for name, organization in self.organizations.items()
+            for pool in {movement.pool for movement in organization.movements}
         }
 
     def recomputed_balances(self) -> dict[tuple[str, str, str], int]:
         """The same from nothing but the movements, debits included."""
         sums: dict[tuple[str, str, str], int] = defaultdict(int)
-        for name, organisation in self.organisations.items():
-            for movement in organisation.movements:
+        for name, organization in self.organizations.items():
+            for movement in organization.movements:
                 inside = movement.account in ("available", "debt")
                 sums[(name, *movement.pool)] += movement.amount_micro if inside else 0
         return dict(sums)
 
     def _rate(self, usage: Usage, appended_at: datetime) -> dict[str, Any]:
-        organisation = self.organisations.get(usage.organization_id)
-        if organisation is None:
+        organization = self.organizations.get(usage.organization_id)
+        if organization is None:
             raise Refused(Reason.UNKNOWN_ORGANIZATION)
         at = usage.event_time
-        own = organisation.as_of("price", usage.meter, at, book="organization")
-        price = own or organisation.as_of("price", usage.meter, at, book="default")
+        own = organization.as_of("price", usage.meter, at, book="organization")
+        price = own or organization.as_of("price", usage.meter, at, book="default")
         if price is None:
             raise Refused(Reason.NO_PRICE)
         price_micro = price["micro_per_million_units"]
         twice = 2 * usage.quantity_micro * price_micro
         cost = (twice + 10**12) // (2 * 10**12)
         refuse_if(cost > INT64_MAX, Reason.COST_TOO_LARGE)
-        settings = organisation.settings(at)
-        member_id, resolved_by = self._resolve(organisation, usage.subject, at)
-        group, version = organisation.group("member", member_id, at)
+        settings = organization.settings(at)
+        member_id, resolved_by = self._resolve(organization, usage.subject, at)
+        group, version = organization.group("member", member_id, at)
         funding = group
         if settings["funding_group"] == "website" and usage.website_id:
-            funding, _ = organisation.group("website", usage.website_id, at)
-        if funding == UNASSIGNED or funding in organisation.closed:
+            funding, _ = organization.group("website", usage.website_id, at)
+        if funding == UNASSIGNED or funding in organization.closed:
             funding = ""
-        paid = self._pay(organisation, usage, funding, cost)
+        paid = self._pay(organization, usage, funding, cost)
         return {
             "organization_id": usage.organization_id,
             "source": usage.source,
@@ -167,52 +167,52 @@ class Model:
             "appended_at": appended_at,
         }
 
-    def _resolve(self, organisation: Organisation, subject: str, at: datetime) -> tuple[str, str]:
-        if organisation.said.get(("member", subject)):
+    def _resolve(self, organization: Organization, subject: str, at: datetime) -> tuple[str, str]:
+        if organization.said.get(("member", subject)):
             return subject, "member"
-        alias = organisation.as_of("alias", self._alias_hash(subject), at)
+        alias = organization.as_of("alias", self._alias_hash(subject), at)
         if alias is not None and not alias["removed"]:
             return alias["member_id"], "alias"
         return subject, "unknown"
 
     def _pay(
-        self, organisation: Organisation, usage: Usage, funding: str, cost: int
+        self, organization: Organization, usage: Usage, funding: str, cost: int
     ) -> dict[str, Any]:
         """Website pool, then group pool; what they pay is moved at once."""
         paid: dict[str, Any] = {"allocations": []}
         left = cost
         for kind, pool_id in (("website", usage.website_id), ("group", funding)):
-            parts = organisation.spend((kind, pool_id), left, usage.event_time) if pool_id else []
+            parts = organization.spend((kind, pool_id), left, usage.event_time) if pool_id else []
             for grant_id, part in parts:
-                organisation.move("usage", [("available", grant_id, -part)], (kind, pool_id))
+                organization.move("usage", [("available", grant_id, -part)], (kind, pool_id))
                 paid["allocations"].append((kind, grant_id, part))
             paid[f"{kind}_debit_micro"] = debit = sum(part for _, part in parts)
-            paid[f"{kind}_balance_micro"] = organisation.balance((kind, pool_id)) if pool_id else 0
+            paid[f"{kind}_balance_micro"] = organization.balance((kind, pool_id)) if pool_id else 0
             left -= debit
         return {**paid, "overage_micro": left}
 
     def _fact(self, fact: Fact, now: datetime) -> Applied:
         """Numbering; what the fact means is in `fact_rules`."""
         name, topic = fact.organization_id, fact.topic
-        organisation = self.organisations.get(name)
-        if organisation is None:
+        organization = self.organizations.get(name)
+        if organization is None:
             first = fact.version == 1 and fact.type == "organization_created"
             refuse_if(not first, Reason.UNKNOWN_ORGANIZATION)
-            created = Organisation()
+            created = Organization()
             postings = apply_fact(created, fact, now)
-            organisation = self.organisations[name] = created
-            organisation.consumed[topic, 1] = fact.content
-            organisation.version[topic] = 1
+            organization = self.organizations[name] = created
+            organization.consumed[topic, 1] = fact.content
+            organization.version[topic] = 1
             return Applied(tuple(postings))
-        if fact.version <= organisation.version[topic]:
-            if organisation.consumed[topic, fact.version] != fact.content:
-                organisation.stopped[topic] = organisation.stopped[topic] or fact.version
+        if fact.version <= organization.version[topic]:
+            if organization.consumed[topic, fact.version] != fact.content:
+                organization.stopped[topic] = organization.stopped[topic] or fact.version
                 raise Refused(Reason.VERSION_CONFLICT)
-            if organisation.stopped[topic] == fact.version:
-                organisation.stopped[topic] = 0
+            if organization.stopped[topic] == fact.version:
+                organization.stopped[topic] = 0
             return Applied(repeated=True)
-        refuse_if(fact.version > organisation.version[topic] + 1, Reason.VERSION_GAP)
-        refuse_if(organisation.stopped[topic] > 0, Reason.FACTS_STOPPED)
-        organisation.consumed[topic, fact.version] = fact.content
-        organisation.version[topic] = fact.version
-        return Applied(tuple(apply_fact(organisation, fact, now)))
+        refuse_if(fact.version > organization.version[topic] + 1, Reason.VERSION_GAP)
+        refuse_if(organization.stopped[topic] > 0, Reason.FACTS_STOPPED)
+        organization.consumed[topic, fact.version] = fact.content
+        organization.version[topic] = fact.version
+        return Applied(tuple(apply_fact(organization, fact, now)))

@@ -38,7 +38,7 @@ class Outputs:
     refused: dict[At, Refusal] = field(default_factory=dict)
     applied: dict[At, FactApplied] = field(default_factory=dict)
     postings: dict[At, list[Posting]] = field(default_factory=dict)
-    """By the version of their cause: (topic and organisation, version)."""
+    """By the version of their cause: (topic and organization, version)."""
     ticks: list[tuple[datetime, list[Posting]]] = field(default_factory=list)
 
 

@@ -46,9 +46,9 @@ class Verdict:
     sent_on: Counter[Forward] = field(default_factory=Counter)
     came_from: Counter[Forward] = field(default_factory=Counter)
     spend: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """Cost by organisation, stamped group and meter, as the model has it."""
+    """Cost by organization, stamped group and meter, as the model has it."""
     deleted: set[tuple[str, str]] = field(default_factory=set)
-    """Groups deleted, by organisation."""
+    """Groups deleted, by organization."""
 
     def add(self, other: "Verdict") -> None:
         self.differences.add(other.differences)

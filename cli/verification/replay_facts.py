@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cli.verification.books import Movement, Organisation
+from cli.verification.books import Movement, Organization
 from cli.verification.differences import Differences
 from cli.verification.fact_reading import read_fact
 from cli.verification.fact_rules import close_group
@@ -82,23 +82,23 @@ class FactReplay:
         self._compare_balances()
 
     def deleted(self) -> Iterator[tuple[str, str]]:
-        for name, organisation in self._model.organisations.items():
-            for kind, group_id in organisation.said:
+        for name, organization in self._model.organizations.items():
+            for kind, group_id in organization.said:
                 if kind == "deletion":
                     yield name, group_id
 
     def note_closing(self, row: RatedEvent) -> None:
         """An announced deletion comes into force by the clock, and where the pool is empty no
         posting tells when: an event that is not funded by its group does."""
-        organisation = self._model.organisations.get(row.organization_id)
-        if organisation is None or row.funding_group_id:
+        organization = self._model.organizations.get(row.organization_id)
+        if organization is None or row.funding_group_id:
             return
         group_id = row.stamped_group_id
-        settings = organisation.settings(row.event_time)
+        settings = organization.settings(row.event_time)
         if settings["funding_group"] == "website" and row.website_id:
-            group_id, _ = organisation.group("website", row.website_id, row.event_time)
-        if _may_have_closed(organisation, group_id, row.recorded_at):
-            close_group(organisation, group_id)
+            group_id, _ = organization.group("website", row.website_id, row.event_time)
+        if _may_have_closed(organization, group_id, row.recorded_at):
+            close_group(organization, group_id)
 
     def compare_refusal(self, topic: str, record: Any, reason: Reason) -> None:
         """The record must be in `dead-letters`, unchanged, with this reason."""
@@ -175,12 +175,12 @@ class FactReplay:
         if refusal is None or refusal.reason != Reason.GROUP_DELETED:
             return
         said = read_fact(topics.CREDITS, step.record.value, step.record.key)
-        organisation = self._model.organisations[said.organization_id]
+        organization = self._model.organizations[said.organization_id]
         group_id = said["pool_id"]
-        deleted_at = organisation.deleted_at(group_id)
+        deleted_at = organization.deleted_at(group_id)
         is_told_by_time = deleted_at is not None and deleted_at <= said.effective_at
-        if not is_told_by_time and _may_have_closed(organisation, group_id, step.at):
-            close_group(organisation, group_id)
+        if not is_told_by_time and _may_have_closed(organization, group_id, step.at):
+            close_group(organization, group_id)
 
     def _compare_applied(self, row: FactApplied, record: Any, where: str) -> None:
         said = msgspec.json.decode(record.value)
@@ -200,14 +200,14 @@ class FactReplay:
                 )
 
     def _moved(self) -> dict[str, list[Movement]]:
-        """Movements of facts and the clock since the last call, by organisation."""
+        """Movements of facts and the clock since the last call, by organization."""
         moved = {}
-        for name, organisation in self._model.organisations.items():
+        for name, organization in self._model.organizations.items():
             # Debits are in the rated rows; a long list would only be carried along.
-            others = [each for each in organisation.movements if each.entry_id != "usage"]
+            others = [each for each in organization.movements if each.entry_id != "usage"]
             if others:
                 moved[name] = others
-            organisation.movements.clear()
+            organization.movements.clear()
         return moved
 
     def _compare_legs(
@@ -224,8 +224,8 @@ class FactReplay:
             self._differences.note_duplicated(f"{where}: posting {leg} of {name!r} is not due")
         last = {(each.organization_id, each.pool_kind, each.pool_id): each for each in postings}
         for (name, kind, pool_id), posting in last.items():
-            organisation = self._model.organisations.get(name)
-            balance = organisation.balance((kind, pool_id)) if organisation else None
+            organization = self._model.organizations.get(name)
+            balance = organization.balance((kind, pool_id)) if organization else None
             if posting.balance_after_micro != balance:
                 self._differences.note_wrong(
                     f"{where}: {posting.entry_id} of {name!r} says {posting.balance_after_micro} "
@@ -243,36 +243,36 @@ class FactReplay:
                 self._differences.note_wrong(f"balances has the key {raw_key!r}")
             elif raw is not None:
                 found[key[1], key[2], key[3]] = decode_state("pool", raw)
-        for name, organisation in self._model.organisations.items():
-            for kind, pool_id in list(organisation.by_pool):
+        for name, organization in self._model.organizations.items():
+            for kind, pool_id in list(organization.by_pool):
                 pool = found.pop((name, kind, pool_id), None) or Pool()
                 self._compare_pool(name, (kind, pool_id), pool)
         for at, pool in found.items():
             self._differences.note_wrong(f"pool {at} is in balances with {pool.balance_micro}")
 
     def _compare_pool(self, name: str, at: tuple[str, str], pool: Pool) -> None:
-        organisation = self._model.organisations[name]
-        left = {each.grant_id: each.left_micro for each in organisation.by_pool[at]}
+        organization = self._model.organizations[name]
+        left = {each.grant_id: each.left_micro for each in organization.by_pool[at]}
         due = {grant_id: amount for grant_id, amount in left.items() if amount}
         found = {grant.grant_id: grant.remaining_micro for grant in pool.grants}
         if found != due:
             self._differences.note_wrong(f"pool {at} of {name!r} has {found}, but {due} is due")
         if (pool.debt_micro, pool.balance_micro) != (
-            organisation.debt[at],
-            organisation.balance(at),
+            organization.debt[at],
+            organization.balance(at),
         ):
             self._differences.note_wrong(
                 f"pool {at} of {name!r} owes {pool.debt_micro} and stands at {pool.balance_micro}, "
-                f"but {organisation.debt[at]} and {organisation.balance(at)} are due"
+                f"but {organization.debt[at]} and {organization.balance(at)} are due"
             )
 
 
-def _may_have_closed(organisation: Organisation, group_id: str, by: datetime) -> bool:
+def _may_have_closed(organization: Organization, group_id: str, by: datetime) -> bool:
     """Whether the deletion was due by then and its closing would have moved nothing."""
-    deleted_at = organisation.deleted_at(group_id)
+    deleted_at = organization.deleted_at(group_id)
     pool = ("group", group_id)
-    is_empty = not organisation.debt[pool] and not any(
-        grant.left_micro for grant in organisation.by_pool[pool]
+    is_empty = not organization.debt[pool] and not any(
+        grant.left_micro for grant in organization.by_pool[pool]
     )
     return deleted_at is not None and deleted_at <= by and is_empty
 

@@ -22,7 +22,7 @@ RECENT: Final = 2_000
 USAGE_A_CHANGE: Final = 60
 """Usage events to one change of facts, on average, in a small round."""
 CHANGES_LIMIT: Final = 4_000
-"""Of a round: the model looks facts up by scanning all that it knows of an organisation."""
+"""Of a round: the model looks facts up by scanning all that it knows of an organization."""
 
 _encode = msgspec.json.encode
 
@@ -65,7 +65,7 @@ class Workload:
             yield self._usage(now)
 
     def arrival(self, now: datetime) -> Iterator[Message]:
-        """An organisation whose usage came before it was known: one event is sent again after it,
+        """An organization whose usage came before it was known: one event is sent again after it,
         the others wait for a replay."""
         early = self._event(self._newcomer, now, meter="ai.tokens")
         yield early
@@ -75,7 +75,7 @@ class Workload:
         yield early
 
     def mending(self, now: datetime) -> Iterator[Message]:
-        """What lets a replay of dead letters bring some of them back: half of the organisations
+        """What lets a replay of dead letters bring some of them back: half of the organizations
         get a price that was missing."""
         for tenant in self._cast[::2]:
             yield tenant.price("unpriced", now)

@@ -14,7 +14,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class UsageEvent(Struct, frozen=True, gc=False):
-    """A usage event that is well-formed in itself; nothing is known yet about its organisation."""
+    """A usage event that is well-formed in itself; nothing is known yet about its organization."""
 
     organization_id: str
     source: str

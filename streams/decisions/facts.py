@@ -1,6 +1,6 @@
 """What becomes of a fact: numbered, judged, and turned into changes of the state and postings.
 
-Versions are gap-free per organisation and topic. A repetition is ignored; the same version with
+Versions are gap-free per organization and topic. A repetition is ignored; the same version with
 other content, or a version too far ahead, is refused and nothing moves until it is mended. A
 well-numbered fact that is refused for its content consumes its version, so that one bad fact does
 not hold up the rest.
@@ -206,7 +206,7 @@ def _judged(
 ) -> FactOutcome:
     """The next version: applied, or refused for its content; consumed either way.
 
-    Except that of an organisation that does not exist: it has nothing to keep a version in, so
+    Except that of an organization that does not exist: it has nothing to keep a version in, so
     version 1 can be published again.
     """
     organization_id, topic = record.organization_id, given.topic

@@ -125,7 +125,7 @@ class Intake:
         self._latest = appended_at + self._limits.max_ahead
 
     def _learn_organization(self, key: bytes) -> str:
-        """The key as an organisation's id; empty where it cannot be one."""
+        """The key as an organization's id; empty where it cannot be one."""
         organization_id = key_text(key)
         if not organization_id or len(organization_id) > ID_LIMIT_CHARACTERS:
             return ""

@@ -1,7 +1,7 @@
-"""What is known of an organisation's subjects, websites and meters, kept ready for usage.
+"""What is known of an organization's subjects, websites and meters, kept ready for usage.
 
 Nothing here depends on pools. Each answer holds between two event times and until the
-organisation's next membership fact; a batch of usage asks for the same few again and again.
+organization's next membership fact; a batch of usage asks for the same few again and again.
 """
 
 from datetime import datetime
@@ -66,7 +66,7 @@ class Terms(Struct, frozen=True, gc=False):
 
 
 class Known:
-    """The answers about one organisation as of one version of its memberships."""
+    """The answers about one organization as of one version of its memberships."""
 
     __slots__ = ("sites", "stamps", "terms", "version")
 
@@ -97,7 +97,7 @@ class UsageContext:
         self._answers = 0
 
     def know(self, organization_id: str, organization: Organization) -> Known:
-        """An empty book of answers for the organisation as it is now."""
+        """An empty book of answers for the organization as it is now."""
         self.count_answer()
         known = self.known[organization_id] = Known(organization.memberships_version)
         return known
@@ -197,6 +197,6 @@ def learn_terms(
 
 
 def settings_as_of(organization: Organization, validity: Validity) -> SettingsSpan:
-    """The settings by then; before the first ones, the first: an organisation always has some."""
+    """The settings by then; before the first ones, the first: an organization always has some."""
     span = as_of(organization.settings, validity)
     return organization.settings[0] if span is None else span

@@ -85,7 +85,7 @@ def _settings(fact: Settings, draft: Draft, cause: Cause) -> Result:
         return wrong
     key = organization_key(cause.organization_id)
     organization: Organization | None = draft.get(key)
-    assert organization is not None, "facts before the organisation are refused"
+    assert organization is not None, "facts before the organization are refused"
     span = SettingsSpan(cause.effective_at, cause.version, fact)
     settings = _with(organization.settings, span)
     draft.put(key, structs.replace(organization, settings=settings))

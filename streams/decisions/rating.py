@@ -11,7 +11,7 @@ _HALF: Final = PER_MICRO_AND_MILLION // 2
 
 
 def price_as_of(prices: Prices | None, validity: Validity) -> Price | None:
-    """The organisation's own price where it has one by then, else that of the default book."""
+    """The organization's own price where it has one by then, else that of the default book."""
     if prices is None:
         return None
     return as_of(prices.organization, validity) or as_of(prices.default, validity)

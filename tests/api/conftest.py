@@ -1,4 +1,4 @@
-"""Databases (SQLite and PostgreSQL), a clock that tests move, and a ready organisation."""
+"""Databases (SQLite and PostgreSQL), a clock that tests move, and a ready organization."""
 
 import asyncio
 import shutil
@@ -125,7 +125,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def control(store: Store, clock: Clock) -> Control:
-    """A control plane with the organisation `org_a`."""
+    """A control plane with the organization `org_a`."""
     return new_control(store, clock)
 
 

@@ -50,7 +50,7 @@ class Served:
 
 @contextmanager
 def serving(settings: Settings, **options: Any) -> Iterator[Served]:
-    """Serves a migrated database with the organisations `org_a` and `org_b`."""
+    """Serves a migrated database with the organizations `org_a` and `org_b`."""
     store = Store(database_url(settings))
     migrate(store)
     store.close()

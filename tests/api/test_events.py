@@ -120,7 +120,7 @@ def test_what_is_no_event_is_refused(
     assert usage(settings) == []
 
 
-def test_a_platform_key_names_the_organisation(served: Served, settings: Settings) -> None:
+def test_a_platform_key_names_the_organization(served: Served, settings: Settings) -> None:
     events = [event(1, organizationid="org_b"), event(2), event(3, organizationid="org_x")]
     with served.client("ingest", None) as client:
         told = client.post("/v1/events", content=json.dumps(events), headers=BATCH).json()

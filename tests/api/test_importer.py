@@ -199,7 +199,7 @@ def default_book(control: Control) -> list[tuple[object, ...]]:
 
 
 def default_prices(control: Control, organization_id: str) -> list[tuple[str, int]]:
-    """What the facts tell the organisation of the default book."""
+    """What the facts tell the organization of the default book."""
     return [
         (record.fact.meter, record.fact.micro_per_million_units)
         for record in facts(control, organization_id)
@@ -292,7 +292,7 @@ def test_the_command_says_what_is_lost(
     monkeypatch.setenv("METERING_CLICKHOUSE_URL", "http://127.0.0.1:1")
     result = CliRunner().invoke(facts_import.app, ["import", "--yes"])
     assert result.exit_code == 0, result.output
-    assert "4 facts of 1 organisations were learnt" in result.output
+    assert "4 facts of 1 organizations were learnt" in result.output
     assert "The addresses of 2 aliases are lost" in result.output
 
 

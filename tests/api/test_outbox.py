@@ -118,7 +118,7 @@ async def test_a_topic_that_lost_records_halts_publishing(
             pass
 
 
-async def test_an_unknown_organisation_in_the_topic_is_ahead(
+async def test_an_unknown_organization_in_the_topic_is_ahead(
     store: Store, clock: Clock, settings: Settings
 ) -> None:
     control = new_control(store, clock)
@@ -189,7 +189,7 @@ async def test_the_service_publishes_within_milliseconds_of_the_commit(
     assert REGISTRY.get_sample_value("metering_outbox_delay_seconds_count") == measured + 5
 
 
-async def test_organisations_are_published_side_by_side(
+async def test_organizations_are_published_side_by_side(
     store: Store, clock: Clock, settings: Settings
 ) -> None:
     control = new_control(store, clock)

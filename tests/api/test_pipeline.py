@@ -1,4 +1,4 @@
-"""The API as the benchmark runs it: what is asked of a large organisation is answered right, and
+"""The API as the benchmark runs it: what is asked of a large organization is answered right, and
 with a stream worker a change by HTTP reaches the stamp of later usage."""
 
 import asyncio

@@ -244,7 +244,7 @@ def test_two_admins_who_move_the_same_member_end_in_one_of_the_results(team: Con
     assert versions == list(range(1, len(versions) + 1))
 
 
-def test_no_new_organisation_misses_a_default_price(control: Control) -> None:
+def test_no_new_organization_misses_a_default_price(control: Control) -> None:
     def make(number: int) -> None:
         with control.transaction(ADMIN) as transaction:
             if number % 2:

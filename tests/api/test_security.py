@@ -1,4 +1,4 @@
-"""No key touches another organisation's anything; no answer tells what is inside."""
+"""No key touches another organization's anything; no answer tells what is inside."""
 
 import json
 import re

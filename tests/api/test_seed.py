@@ -1,4 +1,4 @@
-"""A seeded organisation is there as of its time, once."""
+"""A seeded organization is there as of its time, once."""
 
 from datetime import UTC, datetime
 

@@ -52,7 +52,7 @@ def with_outputs(text: str, outputs: list[str]) -> str:
     return BLOCK.sub(rewrite, text)
 
 
-def normalised(output: str) -> str:
+def normalized(output: str) -> str:
     """Without what differs from run to run: times, offsets, ids that we make."""
     for pattern, replacement in (
         (TIME, "<time>"),
@@ -90,7 +90,7 @@ class Terminal:
         deadline = time.monotonic() + VISIBLE_S
         while True:
             printed = self._run(example.command)
-            is_right = normalised(printed) == normalised(example.output)
+            is_right = normalized(printed) == normalized(example.output)
             if is_right or not ASKS.match(example.command) or time.monotonic() > deadline:
                 return printed
             time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""What `emit` promises: keyed by organisation, acknowledged or named, nothing judged."""
+"""What `emit` promises: keyed by organization, acknowledged or named, nothing judged."""
 
 import asyncio
 import io
@@ -51,7 +51,7 @@ async def settings(kafka: EmbeddedKafka, make_settings: MakeSettings) -> Setting
     return made
 
 
-async def test_lines_arrive_unchanged_under_their_organisation(settings: Settings) -> None:
+async def test_lines_arrive_unchanged_under_their_organization(settings: Settings) -> None:
     lines = [f'{{"organizationid": "org_{number % 7}", "n":{number}}}' for number in range(500)]
     outcome = await emitted(settings, "\n".join(lines).encode())
     assert (outcome.acknowledged, outcome.failed) == (500, {})
@@ -64,7 +64,7 @@ async def test_lines_arrive_unchanged_under_their_organisation(settings: Setting
 
 
 async def test_what_cannot_be_keyed_is_named_and_the_rest_is_sent(settings: Settings) -> None:
-    text = b'{"organizationid":"org_1"}\n\nnot json\n{"no":"organisation"}\n{"organizationid":7}'
+    text = b'{"organizationid":"org_1"}\n\nnot json\n{"no":"organization"}\n{"organizationid":7}'
     outcome = await emitted(settings, text)
     assert outcome.acknowledged == 1
     assert set(outcome.failed) == {3, 4, 5}

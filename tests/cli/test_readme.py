@@ -17,7 +17,7 @@ from cli import facts_import, groups, keys
 from cli.__main__ import app
 from schemas.settings import Settings
 from tests.cli.conftest import ROOT, bare_environment
-from tests.cli.readme import Terminal, blocks, normalised, with_outputs
+from tests.cli.readme import Terminal, blocks, normalized, with_outputs
 from tests.cli.running_up import RunningUp
 
 README = ROOT / "README.md"
@@ -45,7 +45,7 @@ def test_the_commands_print_what_it_says(tmp_path: Path) -> None:
         README.write_text(with_outputs(text, printed), encoding="utf-8")
         return
     for example, output in zip(examples, printed, strict=True):
-        assert normalised(output) == normalised(example.output), example.command
+        assert normalized(output) == normalized(example.output), example.command
 
 
 def test_the_configuration_table_is_that_of_settings_and_options() -> None:

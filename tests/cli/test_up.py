@@ -15,7 +15,7 @@ from tests.cli.running_up import RunningUp, all_gone
 
 FIRST_REPORT_S = 60.0
 PAST_EVENTS = 792
-"""What has a price of the demo's past usage, both organisations together."""
+"""What has a price of the demo's past usage, both organizations together."""
 NOT_IN_THE_DATABASE = (
     '{"organization_id":"org_acme","version":1,"recorded_at":"2026-01-01T00:00:00Z",'
     '"effective_at":"2026-01-01T00:00:00Z","fact":{"type":"organization_created"}}\n'
@@ -172,7 +172,7 @@ def test_stopped_while_it_starts(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(400)
 def test_facts_of_an_older_release_are_imported_beside_it(tmp_path: Path) -> None:
-    """Its organisations are in the topics, and not in the control plane's database."""
+    """Its organizations are in the topics, and not in the control plane's database."""
     data_dir = tmp_path / "data"
     up = RunningUp(data_dir)
     try:
@@ -189,7 +189,7 @@ def test_facts_of_an_older_release_are_imported_beside_it(tmp_path: Path) -> Non
     try:
         up.wait_for(r"control plane: The topic 'memberships' has version 1 .*fresh --data-dir\.")
         assert "demo: a week" not in up.said
-        assert "1 facts of 1 organisations" in metering(data_dir, "facts", "import", "--yes")
+        assert "1 facts of 1 organizations" in metering(data_dir, "facts", "import", "--yes")
         log = data_dir / "logs" / "api.log"
         deadline = time.monotonic() + 15
         while "publishing goes on" not in log.read_text():

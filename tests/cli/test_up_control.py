@@ -68,7 +68,7 @@ def test_a_later_start_finds_everything_there(
     assert (directory.secret(OPERATOR_KEY), directory.secret(ADMIN_KEY)) == secrets
 
 
-def test_killed_between_two_organisations(
+def test_killed_between_two_organizations(
     settings: Settings, control: Control, tmp_path: Path
 ) -> None:
     started_at = DemoState(tmp_path).started_at

@@ -101,7 +101,7 @@ class AgainstModel(RuleBasedStateMachine):
         self.postings: list[Any] = []
 
     @initialize()
-    def an_organisation_with_groups(self) -> None:
+    def an_organization_with_groups(self) -> None:
         for fact in (
             records.OrganizationCreated(),
             records.GroupCreated("a"),

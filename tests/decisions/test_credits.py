@@ -218,7 +218,7 @@ class TestForfeits:
         assert worker.tick() == []
         assert not [key for key in worker.state.values if key[0] == "expiry"]
 
-    def test_an_idle_organisation_forfeits_too(self) -> None:
+    def test_an_idle_organization_forfeits_too(self) -> None:
         worker = self.expired()
         worker.now = T0 + 400 * HOUR
         assert legs(worker.tick()) == "available-2000 forfeited+2000"

@@ -212,7 +212,7 @@ def test_dimensions_are_counted_and_made_text() -> None:
     assert reason_of(parse(digits)) == "id_too_long"
 
 
-def test_the_key_stands_in_for_the_organisation() -> None:
+def test_the_key_stands_in_for_the_organization() -> None:
     without = cloud_event(organizationid=None)
     event = parse(without)
     assert isinstance(event, UsageEvent)

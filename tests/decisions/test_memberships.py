@@ -167,7 +167,7 @@ def test_a_fact_is_late_where_stamps_may_have_been_given_without_it(
     assert outcome.late == late
 
 
-def test_nothing_is_known_before_the_organisation() -> None:
+def test_nothing_is_known_before_the_organization() -> None:
     worker = Worker()
     for fact in (records.GroupCreated("a"), records.Adjusted("group", "a", 5, "")):
         assert reason_of(worker.publish(fact, version=1)) == "unknown_organization"
@@ -176,7 +176,7 @@ def test_nothing_is_known_before_the_organisation() -> None:
     )
     refused = worker.publish(records.OrganizationCreated(currency="x"), version=1)
     assert reason_of(refused) == "invalid_fact"
-    assert not worker.state.values, "an organisation that is refused can be published again"
+    assert not worker.state.values, "an organization that is refused can be published again"
     assert reason_of(worker.publish(records.OrganizationCreated(), version=1)) == "applied"
 
 

@@ -91,7 +91,7 @@ def test_a_refused_event_is_not_seen_and_can_be_replayed() -> None:
     assert rated(worker, type="unpriced").cost_micro == 1830
 
 
-def test_an_organisation_must_be_known() -> None:
+def test_an_organization_must_be_known() -> None:
     assert refused(Worker()) == "unknown_organization"
 
 
@@ -205,7 +205,7 @@ class TestFunding:
         assert row.group_balance_micro == worker.pool("group", "a").balance_micro
         assert row.group_balance_micro == group - expected[1]
 
-    def test_the_websites_group_pays_where_the_organisation_chose_so(self) -> None:
+    def test_the_websites_group_pays_where_the_organization_chose_so(self) -> None:
         worker = self.worker(0, 5_000, 5_000)
         worker.publish(records.Settings(funding_group="website"), T0 - HOUR)
         with_website = {"quantity": 1, "website_id": "web_3"}

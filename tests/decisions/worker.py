@@ -139,7 +139,7 @@ class Worker:
 
 
 def worker_with_credits() -> Worker:
-    """An organisation with groups a and b, a member, a website, a price of 1 micro-credit."""
+    """An organization with groups a and b, a member, a website, a price of 1 micro-credit."""
     worker = Worker(now=T0 - 24 * HOUR)
     for fact in (
         records.OrganizationCreated(),

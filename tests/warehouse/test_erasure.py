@@ -79,7 +79,7 @@ def test_a_letter_is_hers_by_id_or_address(client: Any, value: bytes, is_hers: b
     assert emptied(client) == [1] * int(is_hers)
 
 
-def test_headers_detail_and_parts_count_and_other_organisations_do_not(client: Any) -> None:
+def test_headers_detail_and_parts_count_and_other_organizations_do_not(client: Any) -> None:
     put(client, 1, b"", subject=b"ann@example.com")
     put(client, 2, b"x", detail="Member 'u1' is unknown.")
     put(client, 3, b'{"subject":"ann@exa', input_offset=99)

@@ -15,7 +15,7 @@ class BillingCycle(BaseModel):
 
 
 class DailySpend(BaseModel):
-    date: str = Field(examples=["2026-11-15"], description="A day of the organisation's calendar.")
+    date: str = Field(examples=["2026-11-15"], description="A day of the organization's calendar.")
     spendCents: float = Field(examples=[2450.125487])
 
 

@@ -1,5 +1,5 @@
 -- What readers see. Every stored row counts once here (FINAL), also after it was sent again.
--- Name the organisation in a query: it is the first part of every key.
+-- Name the organization in a query: it is the first part of every key.
 -- `*_micro` are micro-credits; `credits` and `money` are the same as exact decimals.
 
 CREATE OR REPLACE VIEW usage_rated AS
@@ -161,7 +161,7 @@ LEFT JOIN billing_groups AS g
 -- that was unknown stays so unless it is a member's own id (addresses are not in the facts).
 --
 -- A plain join on whole timelines, not ASOF: only through a plain join does ClickHouse hand the
--- filter on the organisation down to the facts (measured: 2 s with ASOF over 4 million facts).
+-- filter on the organization down to the facts (measured: 2 s with ASOF over 4 million facts).
 CREATE OR REPLACE VIEW usage_known_now AS
 SELECT
     m.*,

@@ -1,4 +1,4 @@
-"""Organisations, members, groups, memberships, directories, websites."""
+"""Organizations, members, groups, memberships, directories, websites."""
 
 import sqlalchemy as sa
 from alembic import op
