@@ -5,10 +5,12 @@ worker knows it by organization, source and id.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 import structlog
@@ -36,6 +38,8 @@ LINGER_MS: Final = 2
 RETRY_S: Final = 1
 KNOWN_MAX: Final = 100_000
 BATCH_EVENTS_MAX: Final = 10_000
+QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+ESCAPED: Final = re.compile(r"\\(.)")
 
 EVENTS: Final = Counter(
     "metering_ingest_events_total", "Events that came by HTTP, by outcome.", ["outcome"]
@@ -216,10 +220,20 @@ class Ingest:
 def binary_event(headers: Mapping[str, str], body: bytes) -> Sent:
     """Binary content mode: `ce-*` HTTP headers become the `ce_*` headers of the Kafka binding."""
     attributes = tuple(
-        (f"ce_{name[3:]}", value.encode()) for name, value in headers.items() if name[:3] == "ce-"
+        (f"ce_{name[3:]}", attribute_bytes(value))
+        for name, value in headers.items()
+        if name[:3] == "ce-"
     )
     kind = headers.get("content-type", "application/json")
-    return Sent(body, (*attributes, ("content-type", kind.encode())))
+    return Sent(body, (*attributes, ("content-type", kind.encode("latin-1"))))
+
+
+def attribute_bytes(header: str) -> bytes:
+    """The UTF-8 of an attribute from its HTTP header, as the binding says: quotes are taken off,
+    then one round of percent-decoding. Headers come as Latin-1, which keeps every byte."""
+    quoted = QUOTED.fullmatch(header)
+    text = ESCAPED.sub(r"\1", quoted[1]) if quoted else header
+    return unquote_to_bytes(text.encode("latin-1"))
 
 
 def batch_events(body: bytes) -> list[Sent]:

@@ -17,6 +17,7 @@ router = APIRouter(prefix="/v1", tags=["Ingestion"])
 Ingester = Annotated[Caller, Depends(Allow(INGESTERS, "ingest"))]
 
 STRUCTURED: Final = "application/cloudevents+json"
+STRUCTURED_PREFIX: Final = "application/cloudevents"
 BATCH: Final = "application/cloudevents-batch+json"
 EXAMPLE: Final = {
     "specversion": "1.0",
@@ -68,7 +69,7 @@ class Taken(BaseModel):
     summary="Send usage; answered when the broker has it",
 )
 async def post_events(api: ApiPart, caller: Ingester, request: Request) -> Response:
-    """200: all taken. 207: some refused. 400: all refused. 503: send all of it again."""
+    """200: all taken, or the batch was empty. 207: some refused. 400: all refused. 503: send all of it again."""
     events = _read(dict(request.headers), await request.body())
     outcome = await api.ingest.take(events, caller.organization_id, api.control.clock())
     refused = [
@@ -95,9 +96,9 @@ def _read(headers: dict[str, str], body: bytes) -> list[Sent]:
             events = batch_events(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise invalid("The batch is not a JSON array.", "body", code="not_json") from error
-        if not 0 < len(events) <= BATCH_EVENTS_MAX:
-            raise invalid(f"A batch has 1 to {BATCH_EVENTS_MAX} events.", "body")
+        if len(events) > BATCH_EVENTS_MAX:
+            raise invalid(f"A batch has at most {BATCH_EVENTS_MAX} events.", "body")
         return events
-    if any(name.startswith("ce-") for name in headers) and kind != STRUCTURED:
+    if any(name.startswith("ce-") for name in headers) and not kind.startswith(STRUCTURED_PREFIX):
         return [binary_event(headers, body)]
     return [Sent(body)]

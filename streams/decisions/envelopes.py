@@ -3,6 +3,7 @@
 All faults of a record are gathered; the reason given is the one that comes first in `Reason`.
 """
 
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -107,13 +108,34 @@ def _read_attributes(value: bytes, headers: dict[str, bytes]) -> _Attributes | R
         values[name] = _read_any(members.get(name, _EMPTY))
         if isinstance(values[name], Rejected):
             return values[name]  # type: ignore[no-any-return]
-    data = members.get("data", _EMPTY)
-    if not bytes(data):
-        return Rejected(Reason.INVALID_EVENT, "data is missing.")
-    data_members = _read_members(bytes(data), "data")
-    if isinstance(data_members, Rejected):
-        return data_members
-    return _Attributes(values, data_members)
+    data = _read_data(members)
+    if isinstance(data, Rejected):
+        return data
+    return _Attributes(values, data)
+
+
+def _read_data(members: dict[str, Raw]) -> dict[str, Raw] | Rejected:
+    """The payload of a structured event: JSON as it is, or JSON text in base64."""
+    data, encoded = members.get("data", _EMPTY), _read_any(members.get("data_base64", _EMPTY))
+    if encoded is None:
+        if not bytes(data):
+            return Rejected(Reason.INVALID_EVENT, "data is missing.")
+        return _read_members(bytes(data), "data")
+    if bytes(data) not in (b"", b"null"):
+        return Rejected(
+            Reason.INVALID_EVENT, "There are data and data_base64; an event has one of the two."
+        )
+    if isinstance(encoded, Rejected):
+        return encoded
+    try:
+        decoded = b64decode(encoded, validate=True)
+    except (TypeError, ValueError):
+        return Rejected(
+            Reason.INVALID_EVENT, f"data_base64 is {shown(encoded)}; it must be base64 of JSON."
+        )
+    if not is_utf8(decoded):
+        return Rejected(Reason.NOT_JSON, f"data_base64 is not UTF-8: {shown(decoded)}.")
+    return _read_members(decoded, "data_base64")
 
 
 def _read_members(raw: bytes, name: str) -> dict[str, Raw] | Rejected:

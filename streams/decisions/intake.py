@@ -45,6 +45,8 @@ class _CommonEnvelope(Struct, gc=False):
     data: _CommonData
     time: datetime | None = None
     organizationid: _Id | None = None
+    data_base64: None = None
+    """Any other value fails to decode, so that such an event is read thoroughly."""
 
 
 _decode_common = json.Decoder(_CommonEnvelope).decode
