@@ -69,7 +69,8 @@ class Taken(BaseModel):
     summary="Send usage; answered when the broker has it",
 )
 async def post_events(api: ApiPart, caller: Ingester, request: Request) -> Response:
-    """200: all taken, or the batch was empty. 207: some refused. 400: all refused. 503: send all of it again."""
+    """200: all taken (an empty batch too). 207: some refused. 400: all refused. 503: send all of
+    it again."""
     events = _read(dict(request.headers), await request.body())
     outcome = await api.ingest.take(events, caller.organization_id, api.control.clock())
     refused = [
