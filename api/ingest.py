@@ -25,6 +25,7 @@ from api.storage.store import Store
 from schemas import topics
 from schemas.reasons import Reason
 from schemas.settings import Settings
+from streams.decisions.envelopes import is_utf8
 from streams.decisions.events import Limits
 from streams.decisions.intake import Intake
 from streams.decisions.outcomes import Rejected
@@ -229,11 +230,16 @@ def binary_event(headers: Mapping[str, str], body: bytes) -> Sent:
 
 
 def attribute_bytes(header: str) -> bytes:
-    """The UTF-8 of an attribute from its HTTP header, as the binding says: quotes are taken off,
-    then one round of percent-decoding. Headers come as Latin-1, which keeps every byte."""
+    """The UTF-8 of an attribute from its HTTP header: quotes are taken off, then one round of
+    percent-decoding, as the binding says.
+
+    `header` was decoded as Latin-1, which keeps every byte. Clients that do not percent-encode
+    send UTF-8 or, in JavaScript, Latin-1.
+    """
     quoted = QUOTED.fullmatch(header)
     text = ESCAPED.sub(r"\1", quoted[1]) if quoted else header
-    return unquote_to_bytes(text.encode("latin-1"))
+    raw = text.encode("latin-1")
+    return unquote_to_bytes(raw if is_utf8(raw) else text.encode())
 
 
 def batch_events(body: bytes) -> list[Sent]:

@@ -47,7 +47,9 @@ def served(settings: Settings) -> Iterator[Served]:
         ("%2541", b"%41"),
         ('"a \\"quoted\\" %41"', b'a "quoted" A'),
         ('a "part"', b'a "part"'),
-        ("grö", b"gr\xf6"),
+        ("grö", "grö".encode()),
+        ("grÃ¶", "grö".encode()),
+        ("gr%F6", b"gr\xf6"),
     ],
 )
 def test_headers_of_binary_mode_are_decoded(header: str, attribute: bytes) -> None:
