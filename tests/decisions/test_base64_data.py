@@ -1,4 +1,4 @@
-"""Structured events whose data is JSON in base64, as SDKs send data that they were given as bytes."""
+"""Structured events whose data is JSON in base64, as SDKs send what they were given as bytes."""
 
 import base64
 from typing import Any
