@@ -8,7 +8,7 @@ import uvicorn
 
 from api.app import create_app
 from api.options import ApiOptions
-from api.storage.migrate import is_current
+from api.storage.revision import is_current
 from api.storage.store import Store, database_url
 from schemas.settings import Settings
 

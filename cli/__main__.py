@@ -15,36 +15,40 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from cli.errors import FAILED, Failure, one_line
+from cli.command_line import Commands, OrganizationOption, one_of
+from cli.errors import FAILED, Failure, Unreachable, one_line
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
 
-app = typer.Typer(
-    name="metering",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Usage metering and credit billing on Kafka and ClickHouse, exactly once.",
-)
-topics_app = typer.Typer(help="Kafka topics.", no_args_is_help=True, rich_markup_mode=None)
+app = Commands("Usage metering and credit billing on Kafka and ClickHouse, exactly once.")
+topics_app = Commands("Kafka topics.")
 app.add_typer(topics_app, name="topics")
 
-PASS_ON: Final = {
-    "allow_extra_args": True,
-    "ignore_unknown_options": True,
-    "help_option_names": list[str](),
-}
-"""For commands whose own module reads the arguments, `--help` included."""
-
-OWN_ERRORS: Final = (
+OWN_ERRORS: Final = {
     *("WarehouseError", "TopicsError", "LoginError", "EngineError", "SinkError", "StoreError"),
-)
+}
 """Errors of ours whose text is meant for people; by name, since importing them takes time."""
+AWAY_ERRORS: Final = {"WarehouseAway", "KafkaConnectionError"}
+"""Errors that say that a server does not answer at all."""
 
 Result = TypeVar("Result")
+
+
+def _input_topics() -> "tuple[str, ...]":
+    from schemas.topics import INPUTS
+
+    return INPUTS
+
+
+TopicOption = Annotated[
+    str,
+    typer.Option(
+        parser=one_of("topic that is written to", _input_topics),
+        metavar="TOPIC",
+        help="usage, memberships or credits.",
+    ),
+]
 
 
 def main() -> None:
@@ -54,7 +58,7 @@ def main() -> None:
     try:
         app(prog_name="metering")
     except Failure as failure:
-        _complain(str(failure))
+        _complain(_explained(failure))
         sys.exit(failure.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -80,7 +84,6 @@ def root(
 
 @app.command()
 def up(
-    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Two organizations with live usage.")
     ] = False,
@@ -90,7 +93,7 @@ def up(
     """Run everything here: Kafka, ClickHouse, worker, sink, API. Ctrl-C stops it."""
     from cli.up import run
 
-    run(data_dir, demo=demo, kafka_port=kafka_port, clickhouse_port=clickhouse_port)
+    run(demo=demo, kafka_port=kafka_port, clickhouse_port=clickhouse_port)
 
 
 @app.command()
@@ -149,9 +152,10 @@ def migrate() -> None:
 @app.command()
 def emit(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON lines; - is stdin.")],
-    topic: Annotated[str, typer.Option(help="usage, memberships or credits.")] = "usage",
+    topic: TopicOption = "usage",
     organization: Annotated[
-        str | None, typer.Option(help="The key of lines that name no organization.")
+        str | None,
+        typer.Option("--organization", "-o", metavar="ID", help="The key of lines that name none."),
     ] = None,
 ) -> None:
     """Send events or facts, keyed by organization; says what was not acknowledged."""
@@ -185,9 +189,7 @@ def generate(
     ] = None,
     hours: Annotated[float, typer.Option(help="Time the usage is spread over.")] = 24.0,
     duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share sent twice.")] = 0.0,
-    topic: Annotated[
-        str, typer.Option(help="Which stream: usage, or the facts: memberships, credits.")
-    ] = "usage",
+    topic: TopicOption = "usage",
 ) -> None:
     """Print a seeded workload for `emit`: memberships, credits, usage, to be sent in that order."""
     from cli import workload
@@ -201,10 +203,8 @@ def generate(
         case "memberships":
             secret = _settings().alias_secret.get_secret_value().encode()
             lines = workload.memberships(plan, secret)
-        case "credits":
-            lines = workload.credits(plan)
         case _:
-            raise Failure(f"`{topic}` cannot be generated: usage, memberships or credits can")
+            lines = workload.credits(plan)
     for line in lines:
         sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
@@ -235,7 +235,7 @@ def config() -> None:
         typer.echo(complaint, err=True)
 
 
-@app.command(context_settings=PASS_ON)
+@app.command(passes_on=True)
 def test(context: typer.Context) -> None:
     """Check everything: format, lint, types, imports, tests. Arguments go to pytest alone."""
     from cli.check import check
@@ -248,7 +248,7 @@ def _delegate(
 ) -> None:
     """A command whose arguments its own module reads; imported when it runs."""
 
-    @app.command(name, help=about, context_settings=PASS_ON, hidden=hidden)
+    @app.command(name, help=about, passes_on=True, hidden=hidden)
     def command(context: typer.Context) -> None:
         if adopting:
             from cli.configuration import adopt_settings_file
@@ -274,7 +274,10 @@ _delegate("demo-traffic", "cli.up.traffic", "The demo's usage, for `up --demo`."
 
 
 @app.command("erase-member")
-def erase_member(organization: str, member: str) -> None:
+def erase_member(
+    member: Annotated[str, typer.Argument(help="The member's id.")],
+    organization: OrganizationOption,
+) -> None:
     """Forget a person's name and addresses; their usage keeps the id."""
     from cli.members import erase_member as erase
 
@@ -327,9 +330,23 @@ def _opened(file: str) -> Any:
         raise Failure(f"{file} cannot be read: {error.strerror}") from None
 
 
+def _explained(failure: Failure) -> str:
+    if not isinstance(failure, Unreachable):
+        return str(failure)
+    from cli.configuration import nothing_runs_here
+
+    return nothing_runs_here() or str(failure)
+
+
 def _expected(error: Exception) -> str:
     """One line about an error that no command has put into words of its own."""
-    if any(kind.__name__ in OWN_ERRORS for kind in type(error).__mro__):
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if kinds & AWAY_ERRORS:
+        from cli.configuration import nothing_runs_here
+
+        if advice := nothing_runs_here():
+            return advice
+    if kinds & OWN_ERRORS:
         return str(error)
     if type(error).__module__ == "aiokafka.errors":
         return f"Kafka: {one_line(error)}; `metering doctor` says more"

@@ -18,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 
 from api.options import ApiOptions
 from cli.errors import WRONG_SETTINGS, Failure
-from schemas.settings import Settings
+from schemas.settings import DEFAULT_DATA_DIR, Settings
 
 PREFIX: Final = "METERING_"
 API_PREFIX: Final = "METERING_API_"
@@ -29,6 +29,8 @@ ADMIN_KEY: Final = "METERING_API_ADMIN_KEY"
 FILE_VARIABLE: Final = "METERING_CONFIG_FILE"
 ADDRESS_VARIABLES: Final = ("METERING_KAFKA_BOOTSTRAP", "METERING_CLICKHOUSE_URL")
 UP_FILE: Final = "up.env"
+UP_LOCK: Final = "up.lock"
+"""It holds the process id of the `up` that has the directory."""
 MASK: Final = "********"
 PASSWORD_IN_ADDRESS: Final = re.compile(r"(://[^/@:]*:)[^/@]*@")
 
@@ -72,9 +74,45 @@ def settings_file(environment: Mapping[str, str] = os.environ) -> Path | None:
         return Path(named)
     if any(environment.get(variable) for variable in ADDRESS_VARIABLES):
         return None
-    default = str(Settings.model_fields["data_dir"].default)
-    found = Path(environment.get("METERING_DATA_DIR") or default) / UP_FILE
-    return found if found.is_file() else None
+    left_by_up = data_directory(environment) / UP_FILE
+    return left_by_up if left_by_up.is_file() else None
+
+
+def data_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where `up` keeps everything: METERING_DATA_DIR, else in the checkout, wherever the command
+    is typed."""
+    return Path(environment.get("METERING_DATA_DIR") or DEFAULT_DATA_DIR)
+
+
+def nothing_runs_here(environment: Mapping[str, str] = os.environ) -> str:
+    """What to say when a server does not answer because no `up` runs, the same for all commands.
+
+    Empty where an `up` runs, or where somebody said where the servers are.
+    """
+    directory = data_directory(environment)
+    file = settings_file({"METERING_DATA_DIR": str(directory)})
+    left_by_up = dotenv_values(file) if file else {}
+    if environment.get(FILE_VARIABLE) or any(
+        environment.get(variable, left_by_up.get(variable)) != left_by_up.get(variable)
+        for variable in ADDRESS_VARIABLES
+    ):
+        return ""
+    if is_up_running(directory):
+        return ""
+    return (
+        f"Nothing runs here; start `./metering up` (looked in {directory}; METERING_DATA_DIR or "
+        "--data-dir choose another one)"
+    )
+
+
+def is_up_running(directory: Path) -> bool:
+    """Whether the process that noted itself in the directory's lock still exists."""
+    try:
+        pid = int((directory / UP_LOCK).read_text(encoding="ascii"))
+        os.kill(pid, 0)
+    except (OSError, ValueError) as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def adopt_settings_file() -> None:

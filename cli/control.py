@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cli.errors import Failure
+from cli.errors import Failure, Unreachable
 
 if TYPE_CHECKING:
     from api.rules.change import Actor, Control
@@ -24,10 +24,14 @@ def opened(settings: "Settings") -> "Iterator[Control]":
     from api.errors import Refused
     from api.options import alias_secret
     from api.rules.change import Control
-    from api.storage.migrate import is_current
-    from api.storage.store import Store, database_url
+    from api.storage.revision import is_current
+    from api.storage.store import Store, database_url, sqlite_file
 
-    store = Store(database_url(settings))
+    url = database_url(settings)
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        raise Unreachable(f"There is no control plane's database in {file}: `metering migrate`.")
+    store = Store(url)
     try:
         if not is_current(store):
             raise Failure("The control plane's database is not migrated: `metering migrate`.")

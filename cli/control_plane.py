@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
+from cli.command_line import Commands
 from cli.configuration import load_settings
 from cli.errors import Failure, one_line
 from schemas.settings import Settings
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = Commands("The control plane's API.", no_args_is_help=False)
 
 
 @app.command()

@@ -13,6 +13,7 @@ import typer
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from cli.command_line import Commands, OnlyOrganizationOption
 from cli.configuration import load_settings
 from cli.errors import Failure, one_line, printable
 from cli.kafka import connected, producer_settings
@@ -34,12 +35,9 @@ BATCH: Final = 500
 SEND_TIMEOUT_S: Final = 60.0
 SHOWN_BYTES: Final = 4_096
 
-app = typer.Typer(
-    help="What was refused, with its reason.", no_args_is_help=True, rich_markup_mode=None
-)
+app = Commands("What was refused, with its reason.")
 
 ReasonOption = Annotated[Reason | None, typer.Option(help="Only this reason.")]
-OrganizationOption = Annotated[str | None, typer.Option(help="Only this organization.")]
 
 
 @dataclass(slots=True)
@@ -55,7 +53,7 @@ class ReplayOutcome:
 @app.command("list")
 def list_letters(
     reason: ReasonOption = None,
-    organization: OrganizationOption = None,
+    organization: OnlyOrganizationOption = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 50,
     output: Annotated[Literal["table", "json"], typer.Option("--format")] = "table",
 ) -> None:
@@ -106,7 +104,7 @@ def show(
 def replay(
     names: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
     reason: ReasonOption = None,
-    organization: OrganizationOption = None,
+    organization: OnlyOrganizationOption = None,
     everything: Annotated[bool, typer.Option("--all", help="All that may be replayed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be.")] = False,
 ) -> None:

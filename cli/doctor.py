@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.app import openapi
 from api.errors import Refused
 from api.storage.ledgers import PublishingHalt
-from api.storage.migrate import is_current
+from api.storage.revision import is_current
 from api.storage.store import Store, database_url
 from cli.api import load_options
 from cli.configuration import settings_file, unknown_variables

@@ -14,6 +14,10 @@ class Failure(Exception):
         self.exit_code = exit_code
 
 
+class Unreachable(Failure):
+    """A server does not answer, or its database is not there."""
+
+
 def one_line(error: BaseException, limit_characters: int = 500) -> str:
     """An error of somebody else's as one line; its type where it says nothing itself."""
     text = " ".join(str(error).split())

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from cli.command_line import Commands, OrganizationOption
 from cli.configuration import load_settings
 from cli.errors import Failure
 from cli.report import aligned
@@ -15,7 +16,7 @@ from warehouse.amounts import micro_text, pico_text
 from warehouse.connection import connect
 from warehouse.explanations import EventExplained, Explanation, FactSeen, Row, explain_event
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = Commands("Why an event cost what it cost.", no_args_is_help=False)
 
 HOW: Final = {
     "scim": "by the identity provider (SCIM)",
@@ -38,7 +39,7 @@ class Format(StrEnum):
 @app.command()
 def explain(
     event_id: Annotated[str, typer.Argument(metavar="EVENT_ID")],
-    organization: Annotated[str, typer.Option(help="organization_id")],
+    organization: OrganizationOption,
     source: Annotated[str, typer.Option(help="Needed only when sources share the id.")] = "",
     format_: Annotated[Format, typer.Option("--format")] = Format.TEXT,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from cli.command_line import Commands
 from cli.configuration import load_settings
 from cli.errors import Failure
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 LOCK_WAIT_S: Final = 5.0
 LOCK_LOOK_S: Final = 0.05
 
-app = typer.Typer(help="Facts of the control plane.", no_args_is_help=True, rich_markup_mode=None)
+app = Commands("Facts of the control plane.")
 
 
 @app.callback()

@@ -7,19 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.command_line import Commands, OrganizationOption
 from cli.configuration import load_settings
 from cli.errors import Failure
 
-app = typer.Typer(help="Billing groups.", no_args_is_help=True, rich_markup_mode=None)
+app = Commands("Billing groups.")
 
-Organization = Annotated[str, typer.Option("--organization", "-o", help="The organization's id.")]
 GroupName = Annotated[str, typer.Argument(help="The group's name or id.")]
 Members = Annotated[list[str], typer.Argument(help="Members: ids or e-mail addresses.")]
 SHOWN_REFUSALS = 20
 
 
 @app.command("list")
-def list_groups(organization: Organization) -> None:
+def list_groups(organization: OrganizationOption) -> None:
     """Every group: how it is configured, its members, its spend in this billing cycle."""
     from api import reading
     from api.errors import Refused
@@ -60,7 +60,7 @@ def list_groups(organization: Organization) -> None:
 
 
 @app.command()
-def create(organization: Organization, name: Annotated[str, typer.Argument()]) -> None:
+def create(organization: OrganizationOption, name: Annotated[str, typer.Argument()]) -> None:
     """Create a group."""
     from api.rules.groups import create_group
 
@@ -70,7 +70,7 @@ def create(organization: Organization, name: Annotated[str, typer.Argument()]) -
 
 @app.command()
 def rename(
-    organization: Organization, group: GroupName, name: Annotated[str, typer.Argument()]
+    organization: OrganizationOption, group: GroupName, name: Annotated[str, typer.Argument()]
 ) -> None:
     """Rename a group, everywhere and at once."""
     from api.rules.groups import rename_group
@@ -80,7 +80,7 @@ def rename(
 
 @app.command()
 def delete(
-    organization: Organization,
+    organization: OrganizationOption,
     group: GroupName,
     confirm_name: Annotated[
         str, typer.Option(prompt="Its usage becomes Unassigned for ever. Type the name")
@@ -93,7 +93,7 @@ def delete(
 
 
 @app.command()
-def add(organization: Organization, group: GroupName, members: Members) -> None:
+def add(organization: OrganizationOption, group: GroupName, members: Members) -> None:
     """Add Unassigned members to a group."""
     from api.rules.memberships import add_members
 
@@ -106,7 +106,7 @@ def add(organization: Organization, group: GroupName, members: Members) -> None:
 
 
 @app.command()
-def remove(organization: Organization, group: GroupName, members: Members) -> None:
+def remove(organization: OrganizationOption, group: GroupName, members: Members) -> None:
     """Make members of a group Unassigned."""
     from api.rules.memberships import remove_members
 
@@ -119,7 +119,7 @@ def remove(organization: Organization, group: GroupName, members: Members) -> No
 
 
 @app.command()
-def move(organization: Organization, group: GroupName, members: Members) -> None:
+def move(organization: OrganizationOption, group: GroupName, members: Members) -> None:
     """Move members into a group (or `group_unassigned`), all in one step."""
     from api.rules.memberships import move_members
 
@@ -133,7 +133,7 @@ def move(organization: Organization, group: GroupName, members: Members) -> None
 
 @app.command("import")
 def import_(
-    organization: Organization,
+    organization: OrganizationOption,
     file: Annotated[Path, typer.Argument(help="CSV with the columns group and email.")],
     create_members: Annotated[
         bool, typer.Option("--create-members", help="Unknown addresses become members.")
@@ -181,7 +181,7 @@ def _progress(what: str, done: int, total: int) -> None:
 
 
 @app.command()
-def export(organization: Organization) -> None:
+def export(organization: OrganizationOption) -> None:
     """Every member with a group, as a file that `import` reads back."""
     from api import reading
     from api.rules import csv_files

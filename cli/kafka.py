@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from cli.errors import WRONG_SETTINGS, Failure, one_line
+from cli.errors import WRONG_SETTINGS, Failure, Unreachable, one_line
 from schemas.settings import Settings
 from streams.kafka import client_options, login_problem
 
@@ -69,7 +69,7 @@ async def connected(client: Client, settings: Settings) -> AsyncIterator[Client]
         await _stop(client)
         if problem := await login_problem(settings):
             raise Failure(problem) from None
-        raise Failure(
+        raise Unreachable(
             f"Kafka does not answer at {settings.kafka_bootstrap} ({one_line(error)}): "
             "start it (`metering up`), or set METERING_KAFKA_BOOTSTRAP"
         ) from None

@@ -1,43 +1,53 @@
 """`metering keys`: API keys and SCIM tokens from the command line; how the first one is made."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Final
 
 import typer
 
+from cli.command_line import Commands, one_of
 from cli.configuration import load_settings
 
-app = typer.Typer(help="API keys and SCIM tokens.", no_args_is_help=True, rich_markup_mode=None)
+app = Commands("API keys and SCIM tokens.")
+
+SCOPES: Final = "operator, admin, group_admin, finance, ingest or scim"
+
+
+def _scopes() -> Iterable[str]:
+    from api.rules.keys import Scope
+
+    return list(Scope)
+
+
+ScopeArgument = Annotated[
+    str, typer.Argument(parser=one_of("scope", _scopes), metavar="SCOPE", help=SCOPES)
+]
+BoundTo = Annotated[
+    str,
+    typer.Option(
+        "--organization", "-o", metavar="ID", help="Whose key it is; without it, nobody's."
+    ),
+]
 
 
 @app.command()
 def create(
-    scope: Annotated[
-        str, typer.Argument(help="operator, admin, group_admin, finance, ingest or scim")
-    ],
-    organization: Annotated[
-        str, typer.Option("--organization", "-o", help="Whom the key is bound to.")
-    ] = "",
+    scope: ScopeArgument,
+    organization: BoundTo = "",
     name: Annotated[str, typer.Option(help="What it is for.")] = "from the command line",
 ) -> None:
     """Make a key; its secret is printed this once."""
     from api.rules.keys import Scope, create_key
     from cli.control import opened, operator
-    from cli.errors import Failure
 
-    try:
-        chosen = Scope(scope)
-    except ValueError:
-        raise Failure(f"There is no scope {scope!r}.") from None
     with opened(load_settings()) as control, control.transaction(operator()) as transaction:
-        made = create_key(transaction, chosen, name, organization or None)
+        made = create_key(transaction, Scope(scope), name, organization or None)
     typer.echo(made.secret)
 
 
 @app.command("list")
 def list_keys(
-    organization: Annotated[
-        str, typer.Option("--organization", "-o", help="Empty: keys bound to nobody.")
-    ] = "",
+    organization: BoundTo = "",
 ) -> None:
     """Every key, without its secret."""
     from sqlalchemy import select
@@ -59,7 +69,7 @@ def list_keys(
 @app.command()
 def revoke(
     key_id: Annotated[str, typer.Argument(help="The key's id.")],
-    organization: Annotated[str, typer.Option("--organization", "-o")] = "",
+    organization: BoundTo = "",
 ) -> None:
     """End a key, at once and for ever."""
     from api.rules.keys import revoke_key

@@ -11,20 +11,15 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from cli.command_line import Commands, OrganizationOption
 from cli.configuration import load_settings
 from cli.errors import WRONG_SETTINGS, Failure
 from warehouse.amounts import micro_text, pico_text
 from warehouse.connection import connect
-from warehouse.periods import PeriodError
+from warehouse.periods import PeriodError, parse_period
 from warehouse.reports import Amounts, SpendReport, spend_report
 
-app = typer.Typer(
-    help="Reports from ClickHouse.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = Commands("Reports from ClickHouse.")
 
 NOBODY: Final = {"member": "(no member)", "website": "(no website)"}
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -56,7 +51,7 @@ def _reports() -> None:
 
 @app.command()
 def spend(
-    organization: Annotated[str, typer.Option(help="organization_id")],
+    organization: OrganizationOption,
     period: Annotated[
         str, typer.Option(help="A billing month (2026-11) or days (2026-11-01..2026-11-15).")
     ],
@@ -68,6 +63,12 @@ def spend(
     format_: Annotated[Format, typer.Option("--format")] = Format.TABLE,
 ) -> None:
     """Spend of an organization in a period, funded or not."""
+    try:
+        # What is no period anywhere is refused before a server is asked; which instants it is
+        # depends on the organization.
+        parse_period(period)
+    except PeriodError as error:
+        raise Failure(str(error), WRONG_SETTINGS) from None
     client = connect(load_settings())
     try:
         report = spend_report(client, organization, period, by.value, as_.value)

@@ -10,6 +10,8 @@ from schemas.topics import all_topics
 
 FUTURE_LIMIT_S = 300
 DAY_S = 86_400
+DEFAULT_DATA_DIR = Path(__file__).resolve().parents[1].joinpath(".metering")
+"""Beside the code, so that every command finds it from any working directory."""
 
 
 class Settings(BaseSettings):
@@ -21,7 +23,7 @@ class Settings(BaseSettings):
 
     app_id: str = Field("metering", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     instance_id: str = Field("worker-1", pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    data_dir: Path = Path(".metering")
+    data_dir: Path = DEFAULT_DATA_DIR
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

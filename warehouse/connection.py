@@ -17,6 +17,10 @@ class WarehouseError(Exception):
     """ClickHouse cannot be used as configured; the text says what to mend."""
 
 
+class WarehouseAway(WarehouseError):
+    """ClickHouse does not answer."""
+
+
 def connect(settings: Settings, *, database: str | None = None) -> Any:
     """A clickhouse-connect client in the configured database (or in `database`).
 
@@ -43,7 +47,7 @@ def connect(settings: Settings, *, database: str | None = None) -> Any:
             tz_mode="aware",
         )
     except OperationalError as error:
-        raise WarehouseError(f"ClickHouse does not answer: {_first_line(error)}") from error
+        raise WarehouseAway(f"ClickHouse does not answer: {_first_line(error)}") from error
     except ClickHouseError as error:
         if UNKNOWN_DATABASE in str(error):
             raise WarehouseError(

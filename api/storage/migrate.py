@@ -5,8 +5,6 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import make_url, text
 
 from api.storage.store import Store
@@ -28,13 +26,6 @@ def migrate(store: Store) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()
-
-
-def is_current(store: Store) -> bool:
-    """Whether the database has exactly the tables that this code expects."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    with store.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision() == head
 
 
 def alembic_config() -> Config:

@@ -7,6 +7,7 @@ late; on PostgreSQL the rules lock the organization's row.
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
@@ -31,6 +32,14 @@ def database_url(settings: Settings) -> str:
             url = url.set(drivername="postgresql+psycopg")
         return url.render_as_string(hide_password=False)
     return f"sqlite:///{settings.data_dir.resolve() / 'control-plane.sqlite'}"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite address; None for any other database, and for one in memory."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return None
+    return Path(parsed.database)
 
 
 class Store:

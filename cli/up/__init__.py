@@ -21,6 +21,7 @@ from cli.configuration import (
     OPERATOR_KEY,
     PREFIX,
     UP_FILE,
+    data_directory,
     explicit_variables,
     load_settings,
     settings_from,
@@ -40,7 +41,6 @@ REPORT_TIMEOUT_S: Final = 60.0
 
 
 def run(
-    data_dir: Path | None,
     *,
     demo: bool = False,
     kafka_port: int | None = None,
@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Run until SIGINT or SIGTERM. Raises `Failure` when something cannot be started."""
     load_settings()  # what is wrong is said before anything starts
-    directory = DataDirectory(data_dir or Path(os.environ.get("METERING_DATA_DIR") or ".metering"))
+    directory = DataDirectory(data_directory())
     directory.lock()
     try:
         _run(directory, {"kafka": kafka_port, "clickhouse": clickhouse_port}, demo=demo)

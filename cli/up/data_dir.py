@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Final
 
-from cli.configuration import UP_FILE
+from cli.configuration import UP_FILE, UP_LOCK
 from cli.errors import Failure
 from deploy.embedded.ports import free_port, is_free
 
@@ -33,7 +33,7 @@ class DataDirectory:
         try:
             # Addresses and keys are in it.
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = (self.path / "up.lock").open("a+")
+            lock = (self.path / UP_LOCK).open("a+")
         except OSError as error:
             raise Failure(f"{self.path} cannot be used: {error.strerror}") from None
         try:

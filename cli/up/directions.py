@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cli.configuration import ADMIN_KEY, OPERATOR_KEY, UP_FILE
+from schemas.settings import DEFAULT_DATA_DIR
 
 SPEND = "SELECT group_name, sum(cost_micro) FROM spend GROUP BY group_name"
 
@@ -11,7 +12,7 @@ def directions(
     data_dir: Path, database: str, organization_id: str, report: str, *, has_keys: bool
 ) -> list[str]:
     """For the admin of the demo's organization, or where there is no demo for the operator."""
-    is_default = data_dir == Path(".metering").resolve()
+    is_default = data_dir == DEFAULT_DATA_DIR
     lines = ["", "  In another terminal (./metering finds all this by itself):"]
     if not is_default:
         lines.append(f"    export METERING_DATA_DIR={data_dir}")

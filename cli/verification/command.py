@@ -13,11 +13,12 @@ from typing import Annotated
 import msgspec
 import typer
 
+from cli.command_line import Commands
 from cli.errors import Failure
 from cli.verification.pipeline import PipelineError
 from cli.verification.round import Options, Result, run_round
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = Commands("The crash proof.", no_args_is_help=False)
 
 
 @app.command()

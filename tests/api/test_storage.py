@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
@@ -14,8 +15,9 @@ from api.rules.groups import create_group, rename_group
 from api.rules.members import NewMember, create_member
 from api.storage.base import Base, rfc3339
 from api.storage.ledgers import ApiKey
-from api.storage.migrate import is_current, migrate
+from api.storage.migrate import alembic_config, migrate
 from api.storage.models import BillingGroup, Membership, Organization
+from api.storage.revision import head, is_current
 from api.storage.store import Store
 from api.web.shapes.common import iso
 from tests.api.conftest import ADMIN
@@ -26,6 +28,7 @@ NOW = datetime(2026, 11, 10, tzinfo=UTC)
 def test_the_migrations_make_exactly_the_tables_of_the_models(store: Store) -> None:
     migrate(store)
     assert is_current(store)
+    assert head() == ScriptDirectory.from_config(alembic_config()).get_current_head()
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 

@@ -34,7 +34,8 @@ def bare_environment() -> dict[str, str]:
 
 @pytest.fixture
 def run_command(tmp_path: Path) -> RunCommand:
-    """`python -m cli …` in an empty directory; output and exit code."""
+    """`python -m cli …` in an empty directory, which is also where its data directory would be;
+    output and exit code."""
 
     def run(
         *arguments: str,
@@ -46,7 +47,12 @@ def run_command(tmp_path: Path) -> RunCommand:
         return subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
             cwd=tmp_path,
-            env={**bare_environment(), **given, **(environment or {})},
+            env={
+                **bare_environment(),
+                "METERING_DATA_DIR": str(tmp_path / ".metering"),
+                **given,
+                **(environment or {}),
+            },
             input=stdin,
             capture_output=True,
             text=True,

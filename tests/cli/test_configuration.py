@@ -1,5 +1,6 @@
 """Environment beats file beats default; the `up` of the data directory is found by itself."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,21 +8,25 @@ import pytest
 from cli.api import load_options
 from cli.configuration import (
     Setting,
+    data_directory,
     effective,
     explicit_variables,
     load_settings,
+    nothing_runs_here,
     unknown_variables,
 )
 from cli.errors import Failure
 from schemas.settings import Settings
+from tests.cli.conftest import ROOT
 
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """No METERING_ variable, and an empty directory."""
+    """No METERING_ variable but the data directory's, which is an empty one."""
     for field in Settings.model_fields:
         monkeypatch.delenv(f"METERING_{field.upper()}", raising=False)
     monkeypatch.delenv("METERING_CONFIG_FILE", raising=False)
+    monkeypatch.setenv("METERING_DATA_DIR", str(tmp_path / ".metering"))
     monkeypatch.chdir(tmp_path)
     return monkeypatch
 
@@ -54,6 +59,31 @@ def test_a_running_up_is_found_by_its_data_directory(
     assert load_settings().kafka_bootstrap == "127.0.0.1:1111"
     bare.setenv("METERING_DATA_DIR", str(elsewhere))
     assert load_settings().kafka_bootstrap == "127.0.0.1:2222"
+
+
+def test_the_default_data_directory_is_the_same_from_anywhere(bare: pytest.MonkeyPatch) -> None:
+    bare.delenv("METERING_DATA_DIR")
+    assert data_directory() == load_settings().data_dir == ROOT / ".metering"
+    bare.chdir("/")
+    assert data_directory() == load_settings().data_dir == ROOT / ".metering"
+
+
+def test_an_up_that_runs_is_told_from_one_that_ran(
+    bare: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    directory = tmp_path / ".metering"
+    assert str(directory) in nothing_runs_here()
+    directory.mkdir()
+    (directory / "up.env").write_text("METERING_KAFKA_BOOTSTRAP=127.0.0.1:1111\n")
+    (directory / "up.lock").write_text(f"{os.getpid()}\n")
+    assert nothing_runs_here() == ""
+    (directory / "up.lock").write_text("999999999\n")
+    assert nothing_runs_here()
+    # What a command took over from the file was not said by its user.
+    bare.setenv("METERING_KAFKA_BOOTSTRAP", "127.0.0.1:1111")
+    assert nothing_runs_here()
+    bare.setenv("METERING_KAFKA_BOOTSTRAP", "kafka.example:9092")
+    assert nothing_runs_here() == ""
 
 
 @pytest.mark.parametrize("variable", ["METERING_KAFKA_BOOTSTRAP", "METERING_CLICKHOUSE_URL"])

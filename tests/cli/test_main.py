@@ -1,10 +1,17 @@
 """What every command has in common: quick help, one clear line, the right exit code."""
 
 import time
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from api.rules.keys import Scope
+from cli.__main__ import app
+from cli.keys import SCOPES
 from tests.cli.conftest import RunCommand
 
 NOWHERE = {
@@ -48,6 +55,88 @@ def test_what_does_not_answer_is_one_line(
     assert outcome.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("topics", "create"),
+        ("migrate",),
+        ("emit", "-"),
+        ("report", "spend", "-o", "org_1", "--period", "2026-11"),
+        ("explain", "evt_1", "-o", "org_1"),
+        ("dead-letters", "list"),
+        ("groups", "list", "-o", "org_1"),
+        ("keys", "list"),
+        ("facts", "import", "--yes"),
+        ("erase-member", "user_1", "-o", "org_1"),
+    ],
+)
+def test_where_nothing_runs_every_command_says_so_alike(
+    run_command: RunCommand, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    # An `up` that was here once, and stopped: nothing listens on port 1.
+    data_dir = tmp_path / "stopped"
+    data_dir.mkdir()
+    lines = [f"{name}='{value}'\n" for name, value in NOWHERE.items()]
+    (data_dir / "up.env").write_text("".join(lines))
+    outcome = run_command(*command, "--data-dir", str(data_dir))
+    assert outcome.returncode == 1
+    assert outcome.stdout == ""
+    assert outcome.stderr == (
+        f"metering: Nothing runs here; start `./metering up` (looked in {data_dir}; "
+        "METERING_DATA_DIR or --data-dir choose another one)\n"
+    )
+    assert not (data_dir / "control-plane.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (("keys", "create", "root"), "operator, admin, group_admin, finance, ingest, scim"),
+        (("emit", "-", "--topic", "ledger"), "usage, memberships, credits"),
+        (("generate", "--topic", "ledger"), "usage, memberships, credits"),
+        (("report", "spend", "-o", "o", "--period", "November"), "2026-11-01..2026-11-15"),
+        (("report", "spend", "-o", "o", "--period", "2026-11", "--by", "hour"), "'website'"),
+        (("dead-letters", "list", "--reason", "bad"), "'no_price'"),
+    ],
+)
+def test_a_wrong_word_is_told_the_right_ones_before_any_server_is_asked(
+    run_command: RunCommand, command: tuple[str, ...], names: str
+) -> None:
+    outcome = run_command(*command, environment=NOWHERE)
+    assert outcome.returncode == 2
+    assert names in " ".join(outcome.stderr.split())
+
+
+def test_every_command_takes_the_same_flags() -> None:
+    commands = list(_commands(get_command(app), "metering"))
+    for module in ("control_plane", "dead_letters", "explain", "facts_import", "groups", "keys"):
+        commands += _commands(get_command(import_module(f"cli.{module}").app), module)
+    for module in ("cli.report", "cli.verification.command"):
+        commands += _commands(get_command(import_module(module).app), module)
+    assert len(commands) > 30
+    for name, command in commands:
+        flags = {flag: option for option in command.params for flag in option.opts}
+        if command.context_settings.get("ignore_unknown_options"):
+            continue  # its own module reads the arguments
+        assert "--data-dir" in flags, name
+        assert command.context_settings["help_option_names"] == ["-h", "--help"], name
+        if "organization" in {option.name for option in command.params}:
+            assert flags.get("-o") is flags.get("--organization") is not None, name
+
+
+def test_help_names_the_scopes_that_there_are() -> None:
+    assert SCOPES.replace(" or ", ", ").split(", ") == list(Scope)
+
+
+def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every command below it, with its name."""
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for below, sub in command.commands.items():
+        yield from _commands(sub, f"{name} {below}")
+
+
 def test_a_traceback_only_for_debug(run_command: RunCommand) -> None:
     debug = {**NOWHERE, "METERING_LOG_LEVEL": "debug"}
     assert "Traceback" in run_command("migrate", environment=debug).stderr
@@ -61,10 +150,10 @@ def test_the_control_planes_commands_find_a_local_up(
     data_dir.mkdir()
     (data_dir / "up.env").write_text(f"METERING_DATA_DIR='{data_dir}'\n")
     assert run_command("migrate").returncode == 1  # ClickHouse does not run
+    (data_dir / "control-plane.sqlite").touch()
     outcome = run_command("keys", "list")
     assert outcome.returncode == 1
     assert "is not migrated" in outcome.stderr
-    assert (data_dir / "control-plane.sqlite").exists()
 
 
 def test_wrong_settings_are_exit_code_two(run_command: RunCommand) -> None:

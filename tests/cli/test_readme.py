@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from api.options import ApiOptions
 from cli import facts_import, groups, keys
 from cli.__main__ import app
-from schemas.settings import Settings
+from schemas.settings import DEFAULT_DATA_DIR, Settings
 from tests.cli.conftest import ROOT, bare_environment
 from tests.cli.readme import Terminal, blocks, normalized, with_outputs
 from tests.cli.running_up import RunningUp
@@ -72,6 +72,8 @@ def test_every_command_is_described() -> None:
 
 def _default(field: FieldInfo) -> str:
     default = field.default
+    if default == DEFAULT_DATA_DIR:
+        return DEFAULT_DATA_DIR.name
     if isinstance(default, SecretStr):
         default = default.get_secret_value()
     if isinstance(default, bool):
