@@ -23,7 +23,7 @@ from warehouse.connection import WarehouseError, connect
 
 log = structlog.get_logger()
 
-LOOK_S: Final = 0.1
+LOOK_S: Final = 0.5
 """How long a change of another process waits at most before it is seen."""
 LOCK_RETRY_S: Final = 0.5
 HALT_LOOK_S: Final = 1.0

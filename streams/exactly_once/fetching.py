@@ -11,6 +11,7 @@ fetch to a node whose former answer is still buffered: facts behind a backlog of
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Set
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +23,10 @@ from streams.exactly_once.config import RuntimeConfig
 from streams.exactly_once.lanes import Lane
 
 FETCH_WAIT_MS = 50
+"""How long the broker may hold back an answer while a former one is buffered: what is buffered is
+asked for again only when this answer has come."""
+IDLE_WAIT_S = 0.5
+"""The same, and how long a poll waits, while nothing is buffered: whatever comes ends the wait."""
 FETCH_BYTES = 2 << 20
 """Of one partition in one answer, compressed; a larger single record comes all the same."""
 POLL_S = 0.01
@@ -69,10 +74,13 @@ class Reader:
         # The assignment must not change under a poll.
         self._lock = asyncio.Lock()
         self._next: dict[TopicPartition, int] = {}
+        self._follows = 0
+        self._arrived = asyncio.Event()
 
     async def start(self) -> None:
         await self._consumer.start()
-        self._consumer._fetcher._records = _Results()
+        fetcher = self._consumer._fetcher
+        fetcher._records = _Results(fetcher, self._arrived)
 
     async def stop(self) -> None:
         await self._consumer.stop()
@@ -81,6 +89,7 @@ class Reader:
         """Adds partitions; the others go on where they are."""
         async with self._lock:
             self._next |= positions
+            self._end_waits()
             self._consumer.assign(list(self._next))
             for tp, position in self._next.items():
                 self._consumer.seek(tp, position)
@@ -88,19 +97,40 @@ class Reader:
     async def unfollow_all(self) -> None:
         async with self._lock:
             self._next.clear()
+            self._end_waits()
             self._consumer.assign([])
 
     async def fetch(
         self, wanted: Set[TopicPartition], wait_s: float, max_records: int
     ) -> list[Fetched]:
         """What came of these partitions, without those where nothing moved: about `max_records`,
-        by whole record batches. Raises KafkaError."""
+        by whole record batches. Waits so long for the first, but not beyond a change of what is
+        followed. Raises KafkaError."""
+        until_s, follows = time.monotonic() + wait_s, self._follows
+        while True:
+            self._arrived.clear()
+            fetched = await self._drain(wanted, max_records)
+            left_s = until_s - time.monotonic()
+            if fetched or left_s <= 0 or follows != self._follows:
+                return fetched
+            try:
+                # Without the lock, which whoever follows needs.
+                async with asyncio.timeout(left_s):
+                    await self._arrived.wait()
+            except TimeoutError:
+                return []
+
+    def _end_waits(self) -> None:
+        self._follows += 1
+        self._arrived.set()
+
+    async def _drain(self, wanted: Set[TopicPartition], max_records: int) -> list[Fetched]:
         async with self._lock:
             if not wanted <= self._next.keys():
                 # Revoked since they were asked for.
                 return []
             starts = {tp: await self._consumer.position(tp) for tp in wanted}
-            batches = await self._batches(wanted, wait_s, max_records)
+            batches = await self._batches(wanted, max_records)
             fetched = []
             for tp, start in starts.items():
                 end = await self._consumer.position(tp)
@@ -110,16 +140,15 @@ class Reader:
             return fetched
 
     async def _batches(
-        self, wanted: Set[TopicPartition], wait_s: float, max_records: int
+        self, wanted: Set[TopicPartition], max_records: int
     ) -> dict[TopicPartition, list[Any]]:
         fetcher = self._consumer._fetcher
         drained: dict[TopicPartition, list[Any]] = {}
         count = 0
         while count < max_records:
-            more = await fetcher.fetched_records(wanted, timeout=wait_s, max_records=1)
+            more = await fetcher.fetched_records(wanted, max_records=1)
             if not more:
                 break
-            wait_s = 0
             for tp, batches in more.items():
                 drained.setdefault(tp, []).extend(batches)
                 count += sum(batch.next_offset - batch.base_offset for batch in batches)
@@ -127,7 +156,16 @@ class Reader:
 
 
 class _Results(dict[TopicPartition, Any]):
-    """aiokafka's answers that wait to be read, made to be read by whole record batches."""
+    """aiokafka's answers that wait to be read, made to be read by whole record batches.
+
+    Says when one comes, and lets the broker hold back the next answers long only while none waits.
+    """
+
+    def __init__(self, fetcher: Any, arrived: asyncio.Event) -> None:
+        super().__init__()
+        self._fetcher = fetcher
+        self._arrived = arrived
+        fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
 
     def __setitem__(self, tp: TopicPartition, result: Any) -> None:
         if isinstance(result, FetchResult):
@@ -135,6 +173,19 @@ class _Results(dict[TopicPartition, Any]):
             unpacking._records = _WholeBatches(unpacking._records)
             unpacking._consumer_record = _whole
         super().__setitem__(tp, result)
+        self._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
+        self._arrived.set()
+
+    def __delitem__(self, tp: TopicPartition) -> None:
+        super().__delitem__(tp)
+        if not self:
+            self._fetcher._fetch_max_wait_ms = int(IDLE_WAIT_S * 1000)
+
+    def clear(self) -> None:
+        """At a new assignment, on which others follow soon: each ends the request before it, for
+        whose answer the broker lets the next one wait."""
+        super().clear()
+        self._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
 
 
 class _Whole:
@@ -217,9 +268,10 @@ class Inputs:
         await self._main.unfollow_all()
         await self._facts.unfollow_all()
 
-    async def fetch_main(self, lanes: Mapping[TopicPartition, Lane]) -> list[Batch]:
-        """Batches of the main input for these lanes, to be booked with `Lane.fetched`."""
-        fetched = await self._main.fetch(lanes.keys(), POLL_S, self._config.batch_max_records)
+    async def fetch_main(self, lanes: Mapping[TopicPartition, Lane], wait_s: float) -> list[Batch]:
+        """Batches of the main input for these lanes, to be booked with `Lane.fetched`; waits so
+        long for the first."""
+        fetched = await self._main.fetch(lanes.keys(), wait_s, self._config.batch_max_records)
         return await self._batches(fetched, lanes)
 
     async def ends(self, inputs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
@@ -252,9 +304,11 @@ class Inputs:
             if lane.has_room(self._config.unprefixed(tp.topic))
         }
         if not lanes:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(POLL_S if self._lanes else FETCH_WAIT_MS / 1000)
             return []
-        fetched = await self._facts.fetch(lanes.keys(), FETCH_WAIT_MS / 1000, FACT_POLL_RECORDS)
+        # One without room gets it silently.
+        wait_s = IDLE_WAIT_S if len(lanes) == len(self._lanes) else FETCH_WAIT_MS / 1000
+        fetched = await self._facts.fetch(lanes.keys(), wait_s, FACT_POLL_RECORDS)
         batches = await self._batches(fetched, lanes)
         for part, batch in zip(fetched, batches, strict=True):
             lanes[part.tp].fetched(batch)

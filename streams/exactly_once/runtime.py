@@ -15,7 +15,7 @@ from yarl import URL
 from streams.exactly_once.batches import PASS_THROUGH, Batch
 from streams.exactly_once.cluster_ids import read_ids
 from streams.exactly_once.config import Committed, RuntimeConfig
-from streams.exactly_once.fetching import Inputs
+from streams.exactly_once.fetching import IDLE_WAIT_S, POLL_S, Inputs
 from streams.exactly_once.lanes import Decide, Lane
 from streams.exactly_once.recovery import BelowLogStart
 from streams.exactly_once.transport import BatchConsumer, BatchTransport
@@ -133,7 +133,9 @@ class ExactlyOnce:
 
     async def fetch_main(self, lanes: Mapping[TopicPartition, Lane]) -> list[Batch]:
         """What came of the main input for these lanes."""
-        return await self._fetching.fetch_main(lanes)
+        # Those that are left out get room while it waits, and are to be asked for then.
+        wait_s = IDLE_WAIT_S if len(lanes) == len(self.lanes) else POLL_S
+        return await self._fetching.fetch_main(lanes, wait_s)
 
     @property
     def _fetching(self) -> Inputs:
@@ -177,6 +179,7 @@ class ExactlyOnce:
 
     async def begin_fetching(self, lane: Lane) -> None:
         await self._fetching.follow(lane)
+        self.room.set()
 
     async def input_ends(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
         """Where all inputs end now, by unprefixed topic and partition."""

@@ -21,7 +21,7 @@ from faust.types import TP, ConsumerMessage
 from streams.exactly_once.assignor import CoLocatedAssignor
 from streams.exactly_once.batches import Batch
 from streams.exactly_once.config import RuntimeConfig
-from streams.exactly_once.fetching import POLL_S
+from streams.exactly_once.fetching import IDLE_WAIT_S, POLL_S
 from streams.exactly_once.lanes import Lane
 
 
@@ -133,7 +133,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
             await self.wait(self.can_resume_flow)
         lanes = self.runtime.lanes_with_room()
         if not lanes:
-            await self.runtime.wait_for_room(POLL_S)
+            await self.runtime.wait_for_room(POLL_S if self.assignment() else IDLE_WAIT_S)
             return
         self._thread.note_poll()
         try:

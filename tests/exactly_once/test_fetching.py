@@ -1,5 +1,6 @@
 """The reader of inputs on the real broker: what is committed, whole, from where it was asked."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -160,3 +161,48 @@ async def test_where_only_markers_came_nothing_is_old(kafka: EmbeddedKafka) -> N
     assert not poll.records
     assert poll.records.count == 0
     assert poll.records.oldest_ms == 0
+
+
+async def test_an_idle_reader_asks_seldom_and_hears_at_once(kafka: EmbeddedKafka) -> None:
+    """Long polls: what comes ends them, and so does a change of what is followed."""
+    async with _topic(kafka, "reader-idle", 2) as topic, _reader(kafka) as reader:
+        tps = [TopicPartition(topic, number) for number in range(2)]
+        async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+            await reader.follow(dict.fromkeys(tps, 0))
+            for value in (b"a", b"b"):
+                waiting = asyncio.create_task(reader.fetch({tps[0]}, WAIT_S, 100))
+                await asyncio.sleep(0.05)
+                await _send(producer, topic, [value])
+                assert _values(await waiting) == [value]
+                (fetch_wait_ms,) = await _next_fetch_waits_ms(reader, 1)
+                assert fetch_wait_ms == 500
+
+            # Buffered, since nobody asks for it: now an answer must not be held back for long.
+            await _send(producer, topic, [b"c"], at=1)
+            assert await _next_fetch_waits_ms(reader, 1) == [50]
+
+            waiting = asyncio.create_task(reader.fetch({tps[0]}, 3600.0, 1))
+            await asyncio.sleep(0.05)
+            await reader.unfollow_all()
+            assert await waiting == []
+
+
+async def _next_fetch_waits_ms(reader: Reader, count: int) -> list[int]:
+    """How long the next requests let the broker hold back its answer."""
+    client = reader._consumer._client  # what goes to the broker shows nowhere else
+    send, seen, enough = client.send, [], asyncio.Event()
+
+    async def recording(node: int, request: Any, **options: Any) -> Any:
+        if type(request).__name__.startswith("Fetch"):
+            seen.append(request._max_wait_ms)
+            if len(seen) == count:
+                enough.set()
+        return await send(node, request, **options)
+
+    client.send = recording
+    try:
+        async with asyncio.timeout(WAIT_S):
+            await enough.wait()
+    finally:
+        client.send = send
+    return seen[:count]
