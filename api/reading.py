@@ -9,7 +9,6 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.errors import not_found
-from api.rules.cycle import Cycle
 from api.storage.base import rfc3339
 from api.storage.models import (
     BillingGroup,
@@ -21,6 +20,7 @@ from api.storage.models import (
     Membership,
     Organization,
 )
+from schemas.cycles import Cycle
 from schemas.records import UNASSIGNED
 
 _PERSON: Final = {

@@ -18,7 +18,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
 from api.errors import unavailable
-from api.rules.cycle import Cycle
+from schemas.cycles import Cycle
 from schemas.records import UNASSIGNED
 from schemas.settings import Settings
 from warehouse.connection import WarehouseError, connect
@@ -120,13 +120,13 @@ class Spend:
         return found
 
     def by_group_and_day(
-        self, organization_id: str, cycle: Cycle, live: Collection[str], time_zone: str
+        self, organization_id: str, cycle: Cycle, live: Collection[str]
     ) -> dict[str, GroupSpend]:
-        """As `by_group`, with the days of the organization's calendar."""
+        """As `by_group`, with the days of the cycle's calendar."""
         rows = self.query(
             f"SELECT stamped_group_id, toDate(event_time, {{zone:String}}) AS day, {AMOUNTS} "  # noqa: S608
             f"FROM usage_rated WHERE {PERIOD} GROUP BY stamped_group_id, day ORDER BY day",
-            {**period(organization_id, cycle), "zone": time_zone},
+            {**period(organization_id, cycle), "zone": cycle.time_zone},
         )
         found: dict[str, GroupSpend] = defaultdict(GroupSpend)
         for group, day, micro, pico in rows:
@@ -156,7 +156,6 @@ class Spend:
         organization_id: str,
         cycle: Cycle,
         live: Collection[str],
-        time_zone: str,
         group_id: str,
     ) -> dict[str, dict[date, Amount]]:
         """The spend of one group's members, or of all that is Unassigned."""
@@ -167,7 +166,7 @@ class Spend:
             f"FROM usage_rated WHERE {PERIOD} "
             f"AND stamped_group_id {condition} {{groups:Array(String)}} "
             "GROUP BY member_id, day ORDER BY day",
-            {**period(organization_id, cycle), "zone": time_zone, "groups": groups},
+            {**period(organization_id, cycle), "zone": cycle.time_zone, "groups": groups},
         )
         found: dict[str, dict[date, Amount]] = defaultdict(dict)
         for member_id, day, micro, pico in rows:

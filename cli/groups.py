@@ -22,18 +22,18 @@ SHOWN_REFUSALS = 20
 def list_groups(organization: OrganizationOption) -> None:
     """Every group: how it is configured, its members, its spend in this billing cycle."""
     from api import reading
+    from api.cycles import cycle_for
     from api.errors import Refused
-    from api.rules.cycle import cycle_at
     from api.spend import Spend
     from cli.control import opened
     from schemas.records import UNASSIGNED
 
     settings = load_settings()
     with opened(settings) as control, control.store.read() as session:
-        found = reading.organization(session, organization)
+        reading.organization(session, organization)
+        cycle = cycle_for(session, organization, None, datetime.now(UTC))
         rows = reading.groups(session, organization)
         counts = reading.member_counts(session, organization)
-    cycle = cycle_at(datetime.now(UTC), found.billing_anchor_day, found.time_zone)
     spend = Spend(settings)
     try:
         spent = spend.by_group(organization, cycle, {row.id for row in rows})

@@ -14,9 +14,9 @@ import typer
 from cli.command_line import Commands, OrganizationOption
 from cli.configuration import load_settings
 from cli.errors import WRONG_SETTINGS, Failure
+from schemas.cycles import BillingCalendar, PeriodError
 from warehouse.amounts import micro_text, pico_text
 from warehouse.connection import connect
-from warehouse.periods import PeriodError, parse_period
 from warehouse.reports import Amounts, SpendReport, spend_report
 
 app = Commands("Reports from ClickHouse.")
@@ -53,7 +53,11 @@ def _reports() -> None:
 def spend(
     organization: OrganizationOption,
     period: Annotated[
-        str, typer.Option(help="A billing month (2026-11) or days (2026-11-01..2026-11-15).")
+        str,
+        typer.Option(
+            help="A billing month (2026-11), the billing cycle of a day (2026-11-15), or days "
+            "(2026-11-01..2026-11-15)."
+        ),
     ],
     by: Annotated[By, typer.Option()] = By.GROUP,
     as_: Annotated[
@@ -66,7 +70,7 @@ def spend(
     try:
         # What is no period anywhere is refused before a server is asked; which instants it is
         # depends on the organization.
-        parse_period(period)
+        BillingCalendar().period(period)
     except PeriodError as error:
         raise Failure(str(error), WRONG_SETTINGS) from None
     client = connect(load_settings())

@@ -1,30 +1,25 @@
 """What an organization chose, as far as reports need it: read from the facts applied."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from warehouse.periods import Period, parse_period
+from schemas.cycles import BillingCalendar, CalendarChange
 
 _SETTINGS_QUERY: Final = """
-SELECT fact FROM facts_applied
+SELECT effective_at, version, fact FROM facts_applied
 WHERE organization_id = {organization:String} AND topic = 'memberships'
     AND type IN ('organization_created', 'organization_settings')
-ORDER BY effective_at <= toDateTime64({at:String}, 6, 'UTC') DESC,
-    if(effective_at <= toDateTime64({at:String}, 6, 'UTC'), 1, -1)
-        * toUnixTimestamp64Micro(effective_at) DESC,
-    version DESC
-LIMIT 1
 """
 _NAME_QUERY: Final = """
 SELECT name FROM organizations WHERE organization_id = {organization:String}
 """
 
 
-class BillingCalendar(msgspec.Struct, frozen=True):
-    """The part of the settings that a period depends on; the defaults hold without any."""
+class CalendarSettings(msgspec.Struct, frozen=True):
+    """The part of the settings that cycles depend on."""
 
     billing_anchor_day: int = 1
     time_zone: str = "UTC"
@@ -50,23 +45,12 @@ def find_organization(client: Any, organization_id: str) -> Organization:
     )
 
 
-def period_of(client: Any, organization_id: str, text: str) -> Period:
-    """The period by the settings that held when the named month or first day began (UTC), so that
-    a past report stays as it was when settings change. Raises `PeriodError`."""
-    begin = parse_period(text).start
-    chosen = billing_calendar(client, organization_id, begin)
-    return parse_period(text, anchor_day=chosen.billing_anchor_day, time_zone=chosen.time_zone)
+def billing_calendar(client: Any, organization_id: str) -> BillingCalendar:
+    """By all settings that were applied; months in UTC before the first of them."""
+    rows = client.query(_SETTINGS_QUERY, parameters={"organization": organization_id}).result_rows
+    return BillingCalendar(calendar_change(*row) for row in rows)
 
 
-def billing_calendar(client: Any, organization_id: str, at: datetime) -> BillingCalendar:
-    """As of a time; before the first settings, those."""
-    found = client.query(
-        _SETTINGS_QUERY,
-        parameters={
-            "organization": organization_id,
-            "at": at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
-        },
-    ).result_rows
-    if not found:
-        return BillingCalendar()
-    return msgspec.json.decode(found[0][0], type=BillingCalendar)
+def calendar_change(effective_at: datetime, version: int, fact: str) -> CalendarChange:
+    settings = msgspec.json.decode(fact, type=CalendarSettings)
+    return CalendarChange(effective_at, version, settings.billing_anchor_day, settings.time_zone)

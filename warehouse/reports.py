@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Self
 
-from warehouse.organizations import Organization, find_organization, period_of
-from warehouse.periods import Period
+from schemas.cycles import Cycle
+from warehouse.organizations import Organization, billing_calendar, find_organization
 
 By = Literal["group", "member", "website", "meter", "day"]
 AsOf = Literal["stamped", "known-now"]
@@ -104,7 +104,7 @@ class SpendRow:
 @dataclass(frozen=True, slots=True)
 class SpendReport:
     organization: Organization
-    period: Period
+    period: Cycle
     by: By
     as_of: AsOf
     rows: tuple[SpendRow, ...]
@@ -115,7 +115,7 @@ def spend_report(
     client: Any, organization_id: str, period: str, by: By, as_of: AsOf = "stamped"
 ) -> SpendReport:
     """The report; without rows when nothing was used. Raises `PeriodError`."""
-    when = period_of(client, organization_id, period)
+    when = billing_calendar(client, organization_id).period(period)
     rows: dict[str, SpendRow] = {}
     total = Amounts()
     for row in _query_rows(client, organization_id, when, by, as_of):
@@ -130,7 +130,7 @@ def spend_report(
 
 
 def _query_rows(
-    client: Any, organization_id: str, period: Period, by: By, as_of: AsOf
+    client: Any, organization_id: str, period: Cycle, by: By, as_of: AsOf
 ) -> list[SpendRow]:
     named = _NAMES.get(by)
     sql = _QUERY.format(

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     DateTime,
     Dialect,
     Integer,
@@ -28,6 +29,8 @@ SERIAL: Final = BigInteger().with_variant(Integer, "sqlite")
 """SQLite counts up only columns of exactly the type INTEGER."""
 
 JsonObject = dict[str, Any]
+
+_SETTINGS_MARKS: Final = (b'"organization_created"'.hex(), b'"organization_settings"'.hex())
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -89,3 +92,34 @@ def _rfc3339_of_text(element: rfc3339, compiler: SQLCompiler, **options: Any) ->
 def _rfc3339_of_timestamp(element: rfc3339, compiler: SQLCompiler, **options: Any) -> str:
     moment = compiler.process(element.clauses, **options)
     return f"""to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+
+
+class tells_settings(FunctionElement[bool]):
+    """Whether a fact's bytes may be those of `organization_created` or `organization_settings`:
+    exactly as the index `ix_outbox_settings` has it, so that it is used."""
+
+    type = Boolean()
+    name = "tells_settings"
+    inherit_cache = True
+
+
+@compiles(tells_settings, "sqlite")
+def _tells_settings_sqlite(element: tells_settings, compiler: SQLCompiler, **options: Any) -> str:
+    return settings_condition("sqlite", compiler.process(element.clauses, **options))
+
+
+@compiles(tells_settings, "postgresql")
+def _tells_settings_postgresql(
+    element: tells_settings, compiler: SQLCompiler, **options: Any
+) -> str:
+    return settings_condition("postgresql", compiler.process(element.clauses, **options))
+
+
+def settings_condition(dialect: str, payload: str) -> str:
+    """The condition `tells_settings` in the words of a database."""
+    if dialect == "sqlite":
+        return " + ".join(f"instr({payload}, x'{mark}')" for mark in _SETTINGS_MARKS) + " > 0"
+    return (
+        " + ".join(f"position(decode('{mark}', 'hex') in {payload})" for mark in _SETTINGS_MARKS)
+        + " > 0"
+    )

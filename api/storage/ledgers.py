@@ -13,7 +13,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from api.storage.base import ID, NAME, SERIAL, Base, JsonObject
+from api.storage.base import ID, NAME, SERIAL, Base, JsonObject, settings_condition
 
 
 class Price(Base):
@@ -141,6 +141,13 @@ class OutboxFact(Base):
             "id",
             sqlite_where=text("published_at IS NULL"),
             postgresql_where=text("published_at IS NULL"),
+        ),
+        Index(
+            "ix_outbox_settings",
+            "organization_id",
+            "topic",
+            sqlite_where=text(settings_condition("sqlite", "payload")),
+            postgresql_where=text(settings_condition("postgresql", "payload")),
         ),
     )
 

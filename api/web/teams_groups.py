@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api import reading
+from api.cycles import cycle_for
 from api.errors import Refused, invalid
 from api.rules.change import Change
-from api.rules.cycle import Cycle, cycle_at, cycle_of
 from api.rules.groups import (
     attach_directory,
     create_group,
@@ -30,6 +30,7 @@ from api.web.answers import Json, TeamsError, responses
 from api.web.context import GROUP_EDITORS, READERS, Allow, Api, ApiPart, Caller, path_id
 from api.web.shapes import teams
 from api.web.shapes.common import iso
+from schemas.cycles import Cycle
 from schemas.records import UNASSIGNED
 
 router = APIRouter(prefix="/teams", tags=["Billing groups (Cursor's shapes)"])
@@ -83,10 +84,10 @@ def list_groups(api: ApiPart, caller: Reader, billing_cycle: BillingCycleDay = N
     organization_id = tenant(caller)
     with api.store.read() as session:
         organization = reading.organization(session, organization_id)
-        cycle = cycle_for(api, organization, billing_cycle)
+        cycle = cycle_for(session, organization_id, billing_cycle, api.control.clock())
         rows = reading.groups(session, organization_id)
         asked = (organization_id, cycle, {row.id for row in rows})
-        days = api.spend.soon(api.spend.by_group_and_day, *asked, organization.time_zone)
+        days = api.spend.soon(api.spend.by_group_and_day, *asked)
         people = api.spend.soon(api.spend.by_group_and_member, *asked)
         current = reading.current_people(session, organization_id)
         former = reading.former_people(session, organization_id, cycle)
@@ -127,14 +128,13 @@ def get_group(
     organization_id = tenant(caller)
     with api.store.read() as session:
         organization = reading.organization(session, organization_id)
-        cycle = cycle_for(api, organization, billing_cycle)
+        cycle = cycle_for(session, organization_id, billing_cycle, api.control.clock())
         row = None if groupId == UNASSIGNED else reading.group(session, organization_id, groupId)
         current = reading.current_people(session, organization_id, groupId)[groupId]
         former = reading.former_people(session, organization_id, cycle, groupId)[groupId]
         live = {one.id for one in reading.groups(session, organization_id)}
-    zone = organization.time_zone
-    spent = api.spend.by_group_and_day(organization_id, cycle, live, zone).get(groupId)
-    daily = api.spend.by_member_and_day(organization_id, cycle, live, zone, groupId)
+    spent = api.spend.by_group_and_day(organization_id, cycle, live).get(groupId)
+    daily = api.spend.by_member_and_day(organization_id, cycle, live, groupId)
     totals = {member: sum(day.pico for day in days.values()) for member, days in daily.items()}
     if row is None:
         shown = _unassigned(organization, current, spent, totals)
@@ -222,16 +222,6 @@ def tenant(caller: Caller) -> str:
     if caller.organization_id is None:
         raise Refused(403, "forbidden", "This key belongs to no organization.")
     return caller.organization_id
-
-
-def cycle_for(api: Api, organization: Organization, day: date | None) -> Cycle:
-    """The cycle that holds this day, or the current one. Raises Refused for absurd days."""
-    anchor, zone = organization.billing_anchor_day, organization.time_zone
-    if day is None:
-        return cycle_at(api.control.clock(), anchor, zone)
-    if not 2000 <= day.year <= 2200:
-        raise invalid("The day must lie between 2000 and 2200.", "billingCycle")
-    return cycle_of(day, anchor, zone)
 
 
 def shown_cycle(cycle: Cycle) -> dict[str, str]:

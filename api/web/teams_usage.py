@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api import reading
+from api.cycles import cycle_for
 from api.errors import invalid
-from api.rules.cycle import cycle_at
 from api.rules.names import fold
 from api.spend import cents
 from api.storage.base import rfc3339
@@ -137,9 +137,7 @@ def list_members(api: ApiPart, caller: Reader) -> Response:
 def post_spend(api: ApiPart, caller: Reader, body: SpendQuestion) -> Response:
     organization_id = tenant(caller)
     with api.store.read() as session:
-        organization = reading.organization(session, organization_id)
-        anchor, zone = organization.billing_anchor_day, organization.time_zone
-        cycle = cycle_at(api.control.clock(), anchor, zone)
+        cycle = cycle_for(session, organization_id, None, api.control.clock())
         asked = api.spend.soon(api.spend.by_member, organization_id, cycle)
         members = session.connection().execute(
             select(

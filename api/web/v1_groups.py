@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api import reading
+from api.cycles import cycle_for
 from api.errors import invalid
 from api.rules import groups as group_rules
 from api.rules.change import Change
@@ -29,7 +30,6 @@ from api.web.idempotency import Answer, HowPart, OncePart, change_once
 from api.web.pages import Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
-from api.web.teams_groups import cycle_for
 from schemas.records import UNASSIGNED
 
 router = APIRouter(prefix="/v1/organizations/{organization_id}", tags=["Groups"])
@@ -53,7 +53,7 @@ def list_groups(
 ) -> Response:
     with api.store.read() as session:
         organization = reading.organization(session, organization_id)
-        cycle = cycle_for(api, organization, billing_cycle)
+        cycle = cycle_for(session, organization_id, billing_cycle, api.control.clock())
         rows = reading.groups(session, organization_id)
         counts = reading.member_counts(session, organization_id)
         directories = reading.directory_names(session, organization_id)

@@ -10,7 +10,6 @@ from sqlalchemy import text
 from api.outbox.names import write_round
 from api.outbox.recall import Recalled, recall_names
 from api.rules.change import Control
-from api.rules.cycle import cycle_of
 from api.rules.erasure import erase_member
 from api.rules.groups import create_group, delete_group, rename_group
 from api.rules.members import NewMember, add_alias, create_member, find_by_address
@@ -20,6 +19,7 @@ from api.spend import Spend
 from api.storage.migrate import migrate
 from api.storage.store import Store, database_url
 from cli.members import erase_member as erase_from_command
+from schemas.cycles import BillingCalendar
 from tests.api.conftest import ADMIN, SECRET, Clock, new_control
 from tests.api.rated import RatedRow, insert_rated
 from tests.conftest import MakeSettings
@@ -136,10 +136,10 @@ def test_spend_agrees_with_the_report_to_the_micro_credit(
     write_round(sqlite_store, client, SECRET)
     report = spend_report(client, "org_a", "2026-11", "group")
     spend = Spend(settings)
-    cycle = cycle_of(month.date(), 1, "UTC")
+    cycle = BillingCalendar().cycle_at(month)
     ours = spend.by_group("org_a", cycle, {"g1", "g2"})
     by_member = spend.by_group_and_member("org_a", cycle, {"g1", "g2"})
-    by_day = spend.by_group_and_day("org_a", cycle, {"g1", "g2"}, "UTC")
+    by_day = spend.by_group_and_day("org_a", cycle, {"g1", "g2"})
     spend.close()
     assert {row.id: row.amounts.cost_micro for row in report.rows} == {
         group: amount.micro for group, amount in ours.items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -125,18 +126,20 @@ def test_spend_is_in_fractional_cents_and_follows_the_stamp(
     assert people == [2450.125487, 0.000001]
 
 
-def test_the_billing_cycle_follows_anchor_day_and_time_zone(
-    admin: httpx.Client, served: Served
-) -> None:
+def test_past_cycles_keep_the_settings_of_their_time(admin: httpx.Client, served: Served) -> None:
+    asked = admin.get("/teams/groups").json()["billingCycle"]
     settings = {"billing_anchor_day": 15, "time_zone": "Europe/Berlin"}
     with served.client("operator") as operator:
         assert operator.patch("/v1/organizations/org_a", json=settings).status_code == 200
-    told = admin.get("/teams/groups", params={"billingCycle": "2026-04-14"}).json()
-    assert told["billingCycle"] == {
-        "cycleStart": "2026-03-14T23:00:00.000Z",
-        "cycleEnd": "2026-04-14T22:00:00.000Z",
-    }
-    first = datetime(2026, 4, 14, 22, tzinfo=UTC)
+    running = admin.get("/teams/groups").json()["billingCycle"]
+    assert running["cycleStart"] == asked["cycleStart"]
+    end = datetime.fromisoformat(running["cycleEnd"]).astimezone(ZoneInfo("Europe/Berlin"))
+    assert (end.day, end.hour) == (15, 0)
+    spend = admin.post("/teams/spend", json={}).json()
+    start = datetime.fromisoformat(running["cycleStart"])
+    assert spend["subscriptionCycleStart"] == int(start.timestamp() * 1000)
+    past = {"cycleStart": "2026-04-01T00:00:00.000Z", "cycleEnd": "2026-05-01T00:00:00.000Z"}
+    first = datetime(2026, 5, 1, tzinfo=UTC)
     insert_rated(
         served.app.state.api.settings,
         [
@@ -144,9 +147,13 @@ def test_the_billing_cycle_follows_anchor_day_and_time_zone(
             RatedRow("e2", "ann", "group_unassigned", first, 2_000_000),
         ],
     )
-    for day, cents in (("2026-04-14", 1.0), ("2026-04-15", 2.0)):
-        answer = admin.get("/teams/groups", params={"billingCycle": day})
-        assert answer.json()["unassignedGroup"]["spendCents"] == cents
+    for day, cents in (("2026-04-14", 1.0), ("2026-04-30", 1.0), ("2026-05-01", 2.0)):
+        answer = admin.get("/teams/groups", params={"billingCycle": day}).json()
+        assert answer["unassignedGroup"]["spendCents"] == cents
+        table = admin.get("/v1/organizations/org_a/groups", params={"billing_cycle": day}).json()
+        assert table["unassigned"]["spend_cents"] == cents
+        if cents == 1.0:
+            assert answer["billingCycle"] == past
 
 
 def test_lists_of_people_are_sorted_searched_and_paged(admin: httpx.Client, served: Served) -> None:

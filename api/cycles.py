@@ -1,0 +1,51 @@
+"""Which billing cycle a request is about: the one calendar over an organization's settings.
+
+The settings are read from the facts that the control plane has given out, so that past cycles are
+those of their time, here as in reports and in SQL.
+"""
+
+from datetime import date, datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.errors import invalid
+from api.storage.base import tells_settings
+from api.storage.ledgers import OutboxFact
+from schemas import codec, topics
+from schemas.cycles import BillingCalendar, CalendarChange, Cycle
+from schemas.records import OrganizationCreated, Settings
+
+
+def billing_calendar(session: Session, organization_id: str) -> BillingCalendar:
+    """By every fact that told the organization's settings, published or not."""
+    payloads = session.scalars(
+        select(OutboxFact.payload).where(
+            OutboxFact.organization_id == organization_id,
+            OutboxFact.topic == topics.MEMBERSHIPS,
+            tells_settings(OutboxFact.payload),
+        )
+    )
+    changes = []
+    for record in map(codec.decode_membership, payloads):
+        fact = record.fact
+        if isinstance(fact, OrganizationCreated | Settings):
+            changes.append(
+                CalendarChange(
+                    record.effective_at, record.version, fact.billing_anchor_day, fact.time_zone
+                )
+            )
+    return BillingCalendar(changes)
+
+
+def cycle_for(session: Session, organization_id: str, day: date | None, now: datetime) -> Cycle:
+    """The cycle that holds this day of the organization's calendar, or the current one.
+
+    Raises Refused (400) for a day before 2000 or after 2200.
+    """
+    calendar = billing_calendar(session, organization_id)
+    if day is None:
+        return calendar.cycle_at(now)
+    if not 2000 <= day.year <= 2200:
+        raise invalid("The day must lie between 2000 and 2200.", "billingCycle")
+    return calendar.cycle_of_day(day)
