@@ -69,6 +69,14 @@ async def read_facts(settings: Settings) -> MemoryState:
     now = datetime.now(UTC)
     for topic in topics.FACTS:
         async for record in read_all(settings, settings.topic(topic)):
-            given = FactInput(topic, record.partition, record.offset, record.key, record.value, now)
+            given = FactInput(
+                topic,
+                record.partition,
+                record.offset,
+                record.key,
+                record.value,
+                now,
+                record.partition,
+            )
             apply_changes(state, decide_fact(given, state).changes)
     return state

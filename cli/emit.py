@@ -78,7 +78,7 @@ def key_of(line: bytes, topic: str, fallback: str | None) -> bytes:
     """The record's key: the organization. Raises `ValueError` saying why there is none."""
     try:
         named = _decode_named(line)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         raise ValueError("not sent: no JSON object") from None
     found = named.organizationid if topic == USAGE else named.organization_id
     found = fallback if found is None else found

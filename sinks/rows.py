@@ -95,6 +95,9 @@ that a deletion is never later than the usage that follows it."""
 
 REJECTS_TABLE: Final = "sink_rejects"
 
+LATEST_MS: Final = 10_413_791_999_000
+"""The end of the year 2299, as far as ClickHouse's times go."""
+
 
 def original_headers(found: Any) -> list[tuple[str, bytes]]:
     """Without the six that the worker added: of each name the last one is ours."""
@@ -111,7 +114,7 @@ def original_headers(found: Any) -> list[tuple[str, bytes]]:
 def _identity(value: bytes, originals: dict[str, bytes]) -> dict[str, str]:
     try:
         found = _decode_identity(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         found = _Identity()
     event_id, source = _short(found.id), _short(found.source)
     return {
@@ -138,8 +141,11 @@ def _short(found: Any) -> str:
 def _number(raw: bytes | None, otherwise: int) -> int:
     """An Int64, or `otherwise`."""
     digits = (raw or b"").decode("ascii", "replace")
-    return int(digits) if digits.isdecimal() and len(digits) <= 18 else otherwise
+    return (
+        int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 18 else otherwise
+    )
 
 
 def _time(milliseconds: int) -> str:
+    milliseconds = min(max(milliseconds, 0), LATEST_MS)
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")

@@ -152,6 +152,6 @@ def _observe_delays(topic: str, records: list[Any]) -> None:
     now_s = time.time()
     oldest = min(records, key=lambda record: record.timestamp)
     metrics.RATED_DELAY.observe(max(0.0, now_s - oldest.timestamp / 1000))
-    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+    with suppress(ValueError, RecursionError):
         appended_at = _decode_appended(oldest.value or b"").appended_at
         metrics.EVENT_DELAY.observe(max(0.0, now_s - appended_at.timestamp()))

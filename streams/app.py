@@ -4,11 +4,12 @@ import faust
 
 from schemas import codec, topics
 from schemas.settings import DAY_S, Settings
-from streams.agents import FactStep, ForfeitStep, UsageStep, define_agents
+from streams.agents import define_agents
 from streams.exactly_once import ExactlyOnce, RuntimeConfig, faust_settings
 from streams.exactly_once.state import Codec
 from streams.kafka import client_options
 from streams.metrics import WorkerHealth
+from streams.steps import FactStep, ForfeitStep, UsageStep
 
 DELETE_RETENTION_S = DAY_S
 """`delete.retention.ms` of the compacted changelogs (the broker's default)."""
@@ -54,5 +55,12 @@ def build_app(settings: Settings, health: WorkerHealth) -> tuple[faust.App, Exac
         on_recovered=health.recovered,
         on_lanes=health.lanes_changed,
     )
-    define_agents(app, runtime, UsageStep(settings), FactStep)
+    define_agents(
+        app,
+        runtime,
+        {
+            topics.USAGE: UsageStep(settings),
+            **{topic: FactStep(topic, settings) for topic in topics.FACTS},
+        },
+    )
     return app, runtime

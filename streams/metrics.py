@@ -29,6 +29,9 @@ UNKNOWN_MEMBERS = Counter(
     "metering_unknown_member_events", "Events metered under Unassigned: the member is unknown."
 )
 DEAD_LETTERS = Counter("metering_dead_letters", "Records refused, by reason.", ["reason"])
+INTERNAL_ERRORS = Counter(
+    "metering_internal_errors", "Decisions that failed by a bug: of records, and of the clock."
+)
 FACTS = Counter("metering_facts_applied", "Facts applied, by topic.", ["topic"])
 LATE_FACTS = Counter(
     "metering_late_facts", "Facts applied that took effect before they were recorded.", ["topic"]
@@ -66,6 +69,7 @@ _PLAIN: Final = {
     "unknown_members": UNKNOWN_MEMBERS,
     "overage": OVERAGE,
     "forfeited": FORFEITED,
+    "internal_errors": INTERNAL_ERRORS,
 }
 
 

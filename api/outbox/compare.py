@@ -8,7 +8,7 @@ backup: facts that the database has forgotten. Nothing may be published over tho
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from aiokafka import TopicPartition
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from api.outbox.metrics import FOREIGN
 from api.storage.ledgers import OutboxFact, PublishingHalt, TopicPosition
+from schemas.records import ID_LIMIT_CHARACTERS, INT64_MAX
 
 TOPIC_AHEAD: Final = "topic_ahead"
 TOPIC_BEHIND: Final = "topic_behind"
@@ -24,12 +25,24 @@ KEYS_A_STATEMENT: Final = 500
 POLL_MS: Final = 200
 
 
-class _Header(msgspec.Struct):
-    organization_id: str
-    version: int
+class Header(msgspec.Struct):
+    """What tells a fact from the next, within the limits that a database holds."""
+
+    organization_id: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=ID_LIMIT_CHARACTERS, pattern=r"^[^\x00]*$")
+    ]
+    version: Annotated[int, msgspec.Meta(ge=1, le=INT64_MAX)]
 
 
-_decode_header = msgspec.json.Decoder(_Header).decode
+_decode_header = msgspec.json.Decoder(Header).decode
+
+
+def read_header(value: bytes) -> Header | None:
+    """Of a record's value, whatever that is; None where it can be no fact."""
+    try:
+        return _decode_header(value)
+    except (ValueError, RecursionError):
+        return None
 
 
 @dataclass(eq=False)
@@ -81,9 +94,8 @@ def check_known(session: Session, topic: str, values: Sequence[bytes], now: date
 def _check_some(session: Session, topic: str, values: Sequence[bytes], now: datetime) -> None:
     wanted: dict[tuple[str, int], bytes] = {}
     for value in values:
-        try:
-            header = _decode_header(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        header = read_header(value)
+        if header is None:
             FOREIGN.inc()
             continue
         wanted[header.organization_id, header.version] = value

@@ -145,8 +145,10 @@ def _import_topic(
     by_organization: dict[str, dict[int, tuple[Record, bytes]]] = defaultdict(dict)
     for value in values:
         try:
-            record: Record = decode(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+            record: Record | None = decode(value) if compare.read_header(value) else None
+        except (ValueError, RecursionError):
+            record = None
+        if record is None:
             imported.ignored += 1
             continue
         if isinstance(record, MembershipRecord) and default_price(record):

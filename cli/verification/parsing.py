@@ -19,6 +19,7 @@ RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
     r"(?:([Zz])|([+-])([0-9]{2}):?([0-9]{2}))"
 )
+DEDUPE_WINDOW_DAYS = 50
 ATTRIBUTES = ("specversion", "id", "source", "type", "subject", "time", "organizationid")
 
 Headers = list[tuple[str, bytes | None]]
@@ -252,9 +253,10 @@ def _quantity_micro(given: Any) -> int:
 def _original_append_time(raw: bytes | None, appended_at: datetime) -> datetime:
     if raw is None:
         return appended_at
-    refuse_if(re.fullmatch(rb"[0-9]{1,15}", raw) is None, Reason.INVALID_TIME)
+    refuse_if(re.fullmatch(rb"[0-9]{1,14}", raw) is None, Reason.INVALID_TIME)
     original = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(raw))
-    refuse_if(original > appended_at, Reason.INVALID_TIME)
+    earliest = appended_at - timedelta(days=DEDUPE_WINDOW_DAYS)
+    refuse_if(not earliest <= original <= appended_at, Reason.INVALID_TIME)
     return original
 
 

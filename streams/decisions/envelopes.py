@@ -20,6 +20,8 @@ from streams.decisions.outcomes import Rejected, shown
 from streams.decisions.quantities import quantity_from_json, quantity_from_text
 
 STRUCTURED_PREFIX: Final = b"application/cloudevents"
+MILLISECONDS_DIGITS: Final = 14
+"""Up to the year 5138: a datetime holds every such number."""
 _PRECEDENCE: Final = {reason: place for place, reason in enumerate(Reason)}
 _EMPTY: Final = Raw(b"")
 
@@ -185,7 +187,7 @@ def _read_event(
     website_id = "" if website in (None, "") else _read_id("data.website_id", website, refuse)
     dimensions = _read_dimensions(data.get("dimensions", _EMPTY), refuse)
     quantity_micro = _read_quantity(data.get("quantity", _EMPTY), refuse)
-    judged_at = _read_original_append_time(headers, appended_at, refuse)
+    judged_at = _read_original_append_time(headers, appended_at, limits, refuse)
     sent_time = _read_time(values.get("time"), refuse)
     organization_id = _read_organization(values.get("organizationid"), key, refuse)
     event_time = judged_at if sent_time is None else sent_time
@@ -280,20 +282,21 @@ def _read_quantity(raw: Raw, refuse: _Refuse) -> int:
 
 
 def _read_original_append_time(
-    headers: dict[str, bytes], appended_at: datetime, refuse: _Refuse
+    headers: dict[str, bytes], appended_at: datetime, limits: Limits, refuse: _Refuse
 ) -> datetime:
     """The append time that the age is judged by: a replay brings that of the first try."""
     raw = headers.get(ORIGINAL_APPEND_TIME_HEADER)
     if raw is None:
         return appended_at
-    if raw.isdigit() and len(raw) <= 15:
+    if raw.isdigit() and len(raw) <= MILLISECONDS_DIGITS:
         original = EPOCH + timedelta(milliseconds=int(raw))
-        if original <= appended_at:
+        if timedelta(0) <= appended_at - original <= limits.max_replay_age:
             return original
     refuse(
         Reason.INVALID_TIME,
         f"Header {ORIGINAL_APPEND_TIME_HEADER} is {shown(raw)}; it must be a number of "
-        "milliseconds since 1970, not after the record's own append time.",
+        "milliseconds since 1970, not after the record's own append time and at most "
+        f"{limits.max_replay_age.days} days before it.",
     )
     return appended_at
 

@@ -40,3 +40,6 @@ class Limits(Struct, frozen=True):
 
     max_event_age: timedelta = timedelta(days=35)
     max_ahead: timedelta = timedelta(seconds=FUTURE_LIMIT_S)
+    max_replay_age: timedelta = timedelta(days=50)
+    """How far before its own append time a replay's original one may be: the dedupe window, since
+    beyond it nobody knows any more whether the event was charged."""

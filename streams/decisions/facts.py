@@ -50,6 +50,8 @@ class FactInput(Struct, frozen=True):
     key: bytes | None
     value: bytes | None
     now: datetime
+    home_partition: int
+    """Where the facts of the organization that the key names belong."""
 
 
 class FactOutcome(Struct, frozen=True):
@@ -128,6 +130,12 @@ def _read(given: FactInput) -> FactRecord | Rejected:
             Reason.WRONG_KEY,
             f"organization_id is {shown(organization_id)}, but the record's key is "
             f"{shown(given.key)}.",
+        )
+    if given.partition != given.home_partition:
+        return Rejected(
+            Reason.WRONG_PARTITION,
+            f"Facts of {shown(organization_id)} belong to partition {given.home_partition}; this "
+            f"one came to {given.partition}: its producer partitions by another hash than murmur2.",
         )
     return record
 

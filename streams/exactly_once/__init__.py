@@ -5,10 +5,22 @@ the local store. May import Faust, aiokafka, RocksDB and `schemas.codec`. Never 
 about usage, credits or prices; a decision is handed in as a function.
 """
 
-from streams.exactly_once.batches import Batch
+from streams.exactly_once.batches import Batch, Record
 from streams.exactly_once.config import Committed, RuntimeConfig
+from streams.exactly_once.errors import StoreError
 from streams.exactly_once.faust_settings import faust_settings
+from streams.exactly_once.lanes import Decide
 from streams.exactly_once.runtime import ExactlyOnce
 from streams.exactly_once.transaction import Transaction
 
-__all__ = ["Batch", "Committed", "ExactlyOnce", "RuntimeConfig", "Transaction", "faust_settings"]
+__all__ = [
+    "Batch",
+    "Committed",
+    "Decide",
+    "ExactlyOnce",
+    "Record",
+    "RuntimeConfig",
+    "StoreError",
+    "Transaction",
+    "faust_settings",
+]

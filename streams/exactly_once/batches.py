@@ -1,10 +1,10 @@
 """What travels through Faust: one message that carries the records of one partition's fetch."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka.record._crecords import DefaultRecordBatch
 from faust.serializers.codecs import Codec, register
@@ -23,6 +23,26 @@ class _PassThrough(Codec):  # type: ignore[misc]
 
 
 register(PASS_THROUGH, _PassThrough())
+
+
+class Record(Protocol):
+    """A record of an input; its topic and partition are the batch's."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int:
+        """When the broker appended it: milliseconds since 1970."""
+
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes | None: ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
 class Packed:
@@ -46,10 +66,10 @@ class Packed:
     def __bool__(self) -> bool:
         return bool(self._batches)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Record]:
         return chain.from_iterable(self._next_batches())
 
-    def _next_batches(self) -> Iterator[Iterable[Any]]:
+    def _next_batches(self) -> Iterator[Iterable[Record]]:
         start = self._start
         while self._batches:
             batch = self._batches.popleft()
@@ -67,8 +87,7 @@ class Batch:
     """Unprefixed name."""
     partition: int
     records: Packed
-    """Each has `offset`, `timestamp` (ms), `key`, `value` and `headers`; topic and partition are
-    the batch's. To be iterated over once."""
+    """To be iterated over once."""
     start: int
     """The position at which the fetch started; the lane's next position, or events were lost."""
     end: int

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from streams.exactly_once.batches import Batch
+from streams.exactly_once.batches import Batch, Record
 from streams.exactly_once.config import Committed, RuntimeConfig
 from streams.exactly_once.local_store import LocalStore
 from streams.exactly_once.recovery import recover
@@ -29,7 +29,7 @@ from streams.exactly_once.transaction import Transaction
 
 log = structlog.get_logger()
 
-Decide = Callable[[Iterable[Any], Transaction], None]
+Decide = Callable[[Iterable[Record], Transaction], None]
 
 PROGRESS_KEY: Final = b'["progress"]'
 QUEUE_BATCHES: Final = 2
@@ -257,11 +257,11 @@ class Lane:
         ends = await self._runtime.input_ends([self.partition])
         self._tick_after = {topic: end for (topic, _), end in ends.items()}
 
-    async def _tick(self, on_tick: Callable[[Transaction], None]) -> None:
-        self._tick_after = None
-        self._next_tick_s = time.monotonic() + self._config.tick_interval_s
+    async def _tick(self, on_tick: Callable[[Transaction], bool]) -> None:
         transaction = self._transaction()
-        on_tick(transaction)
+        if not on_tick(transaction):
+            self._tick_after = None
+            self._next_tick_s = time.monotonic() + self._config.tick_interval_s
         if transaction.records or transaction.state.has_changes:
             await self._commit(transaction)
             self._report(transaction, None, 0.0, 0.0)

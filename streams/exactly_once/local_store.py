@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
+from streams.exactly_once.errors import StoreError
 from streams.exactly_once.seen import SeenIds
 
 log = structlog.get_logger()
@@ -89,7 +90,12 @@ class LocalStore:
         self._open()
 
     def get(self, key: bytes) -> bytes | None:
-        value: bytes | None = self._db.get(key)
+        """Raises StoreError where the disk does not give it."""
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:
+            # RocksDB's errors have no class of their own.
+            raise StoreError(f"{self._directory} cannot be read: {error}") from error
         return value
 
     def scan(self, start: bytes, before: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -15,7 +15,7 @@ from streams.exactly_once.state import PartitionState
 BATCH_BYTES: Final = 4 << 20
 """Records of one produce batch before compression; a larger single record has its own batch."""
 
-Headers = list[tuple[str, bytes]]
+Headers = list[tuple[str, bytes | None]]
 NO_HEADERS: Final[Headers] = []
 RECORD_OVERHEAD_BYTES: Final = 512
 

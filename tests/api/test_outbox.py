@@ -127,7 +127,15 @@ async def test_an_unknown_organization_in_the_topic_is_ahead(
         producer = AIOKafkaProducer(**client_options(settings))
         await producer.start()
         topic = settings.topic("memberships")
-        await producer.send_and_wait(topic, b"not a fact", key=b"org_a")
+        nested = b'{"organization_id":"org_a","version":1,"fact":' + b"[" * 2_000 + b"]" * 2_000
+        for value in (
+            b"not a fact",
+            nested + b"}",
+            b'{"organization_id":"org_\\u0000","version":1}',
+            b'{"organization_id":"org_a","version":1' + b"0" * 30 + b"}",
+            b'{"organization_id":"\xff","version":1}',
+        ):
+            await producer.send_and_wait(topic, value, key=b"org_a")
         grow(control, 1)
         assert await opened.publish_round() == 1
         foreign = msgspec.structs.replace(facts(control)[0], organization_id="org_b")

@@ -51,7 +51,9 @@ def rate(workload: Workload, messages: list[Message]) -> Result:
         ("credits", workload.credits()),
     ):
         for offset, fact in enumerate(facts):
-            given = FactInput(topic, fact.partition, offset, fact.key, fact.value, AT)
+            given = FactInput(
+                topic, fact.partition, offset, fact.key, fact.value, AT, fact.partition
+            )
             outcome = decide_fact(given, state)
             assert outcome.applied is not None, outcome
             apply_changes(state, outcome.changes)

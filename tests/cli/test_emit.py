@@ -90,6 +90,9 @@ def test_the_key_of_each_topic() -> None:
     assert key_of(b'{"organizationid":"a"}', "usage", "fallback") == b"a"
     with pytest.raises(ValueError, match="no JSON object"):
         key_of(b"[]", "usage", "fallback")
+    for line in (b'{"x":' * 2_000 + b"1" + b"}" * 2_000, b'{"organizationid":"\xff"}'):
+        with pytest.raises(ValueError, match="no JSON object"):
+            key_of(line, "usage", "fallback")
 
 
 async def test_the_command_says_what_it_sent(

@@ -305,6 +305,10 @@ def test_binary_mode_refuses_what_is_missing_or_no_text() -> None:
     -5                | invalid_time
     soon              | invalid_time
     99999999999999999 | invalid_time
+    100000000000000   | invalid_time
+    253402300800000   | invalid_time
+    1789214399999     | invalid_time
+    0                 | invalid_time
 """)
 def test_a_replay_is_judged_by_its_original_append_time(header: str, expected: str) -> None:
     """T0 is 1793534400 s after 1970."""
@@ -313,6 +317,21 @@ def test_a_replay_is_judged_by_its_original_append_time(header: str, expected: s
     if expected == "too_old":
         event = cloud_event(time=datetime(2026, 8, 20, tzinfo=UTC))
     assert reason_of(parse(event, headers=headers)) == expected
+
+
+@pytest.mark.parametrize(
+    "header", [b"9" * 400, b"", b"\xff", b"1e3", b" 1", b"\xd9\xa1", b"-0", b"99999999999999"]
+)
+def test_an_original_append_time_that_is_none_is_refused(header: bytes) -> None:
+    assert reason_of(parse(cloud_event(), headers=[(ORIGINAL_APPEND_TIME_HEADER, header)])) == (
+        "invalid_time"
+    )
+
+
+def test_an_event_of_1970_is_too_old_whatever_its_header_says() -> None:
+    event = cloud_event(time=datetime(1970, 1, 1, tzinfo=UTC))
+    assert reason_of(parse(event)) == "too_old"
+    assert reason_of(parse(event, headers=[(ORIGINAL_APPEND_TIME_HEADER, b"0")])) == "invalid_time"
 
 
 def test_a_replay_fills_in_the_original_time_and_is_the_same_content() -> None:

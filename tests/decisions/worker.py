@@ -83,7 +83,7 @@ class Worker:
 
     def receive_fact(self, topic: str, value: bytes | None, key: bytes | None) -> FactOutcome:
         before = frozen(self.state)
-        outcome = decide_fact(FactInput(topic, 3, 17, key, value, self.now), self.state)
+        outcome = decide_fact(FactInput(topic, 3, 17, key, value, self.now, 3), self.state)
         assert frozen(self.state) == before, "deciding touches nothing"
         apply_changes(self.state, outcome.changes)
         self.postings += outcome.postings

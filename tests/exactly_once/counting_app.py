@@ -71,9 +71,10 @@ def set_factor(records: Sequence[Any], transaction: Transaction) -> None:
         transaction.state.put(("factor", factor.key), factor.factor)
 
 
-def strike(transaction: Transaction) -> None:
+def strike(transaction: Transaction) -> bool:
     """The clock: says so among the totals."""
     transaction.emit("totals", b"clock", b'{"id":"clock"}')
+    return False
 
 
 def slow_recovery(seconds: float) -> None:

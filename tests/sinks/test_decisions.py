@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64decode
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -130,12 +131,36 @@ def test_a_dead_letter_row_keeps_the_bytes_and_tells_whose_it_is() -> None:
     ]
 
 
-@pytest.mark.parametrize("value", [None, b"", b"\xff\x00", b"[]", b"{", b'{"id":7,"source":null}'])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"\xff\x00",
+        b"[]",
+        b"{",
+        b'{"id":7,"source":null}',
+        b"[" * 2_000 + b"]" * 2_000,
+        b'{"id":' * 1_000 + b"1" + b"}" * 1_000,
+        b'{"id":"\\ud800","organizationid":"\\udfff"}',
+        b'{"id":1e999999,"source":' + b"9" * 5_000 + b"}",
+    ],
+)
 def test_a_dead_letter_may_be_anything(value: bytes | None) -> None:
     row = dead(value, key=b"\xff")
 
     assert b64decode(row["value_base64"]) == (value or b"")
     assert row["organization_id"] == row["event_id"] == ""
+
+
+@pytest.mark.parametrize("at", [b"9" * 18, b"253402300800000", b"-1", b"\xd9\xa1", b""])
+def test_an_append_time_that_no_table_holds_is_no_failure(at: bytes) -> None:
+    found = SimpleNamespace(
+        topic="dead-letters", partition=1, offset=5, timestamp=2**62,
+        key=b"k", value=b"v", headers=[(headers.APPEND_TIME_MS, at)],
+    )  # fmt: skip
+    row = json.loads(encode_dead_letter(found, "cluster"))
+    assert datetime.fromisoformat(row["appended_at"]) < datetime(2300, 1, 1, tzinfo=UTC)
 
 
 def test_binary_mode_tells_by_its_headers() -> None:

@@ -16,12 +16,12 @@ from cli.verification.topic_contents import Contents
 from cli.verification.workload import Workload
 from schemas import codec, topics
 from schemas.settings import Settings
-from streams.agents import FactStep, ForfeitStep, UsageStep
 from streams.app import changelog_of
 from streams.exactly_once.local_store import LocalStore
 from streams.exactly_once.seen import pack
 from streams.exactly_once.state import Codec, PartitionState
 from streams.exactly_once.transaction import Transaction
+from streams.steps import FactStep, ForfeitStep, UsageStep
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SETTINGS = Settings(partitions=1, alias_secret=ALIAS_SECRET, late_grace_s=3)
@@ -69,7 +69,7 @@ class Offline:
             self._store,
             Codec(codec.encode_state_key, codec.encode, codec.decode_state, changelog_of),
         )
-        self._steps: dict[str, Any] = {name: FactStep(name) for name in topics.FACTS}
+        self._steps: dict[str, Any] = {name: FactStep(name, SETTINGS) for name in topics.FACTS}
         self._steps[topics.USAGE] = UsageStep(SETTINGS)
         self._tick = ForfeitStep(SETTINGS)
 

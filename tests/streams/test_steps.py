@@ -14,13 +14,14 @@ from aiokafka.partitioner import murmur2
 from schemas import codec, headers, topics
 from schemas.reasons import Reason
 from schemas.settings import Settings
-from streams import agents, dead_letters
-from streams.agents import FactStep, ForfeitStep, TooManyInternalErrors, UsageStep
+from streams import dead_letters, steps
 from streams.app import changelog_of
+from streams.exactly_once import StoreError
 from streams.exactly_once.local_store import LocalStore
 from streams.exactly_once.seen import pack
 from streams.exactly_once.state import Codec, PartitionState
 from streams.exactly_once.transaction import Transaction
+from streams.steps import FactStep, ForfeitStep, UsageStep
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SETTINGS = Settings(alias_secret="a secret of many characters", late_grace_s=3600)
@@ -77,10 +78,13 @@ class Partition:
     def run(self, step: Any, *records: Record, now: datetime = NOW) -> Recorded:
         transaction = Recorded(HERE, self.state, self.store, now, None)
         step(*([records] if records else []), transaction)
+        self.commit(transaction)
+        return transaction
+
+    def commit(self, transaction: Transaction) -> None:
         self.store.seen.insert_packed(pack(transaction.seen), 1)
         self.store.write([(key, value) for _, key, value in self.state.changes()], {})
         self.state.committed()
-        return transaction
 
 
 @pytest.fixture
@@ -106,18 +110,28 @@ def usage(identity: str = "e1", quantity: int = 5, **changes: Any) -> Record:
     return Record(value=msgspec.json.encode({**event, **changes}), **record_fields)
 
 
-def facts(*rows: dict[str, Any], first: int = 1) -> list[Record]:
+def _stranger() -> str:
+    """An organization of another partition."""
+    return next(
+        name
+        for name in (f"org_{number}" for number in range(100))
+        if (murmur2(name.encode()) & 0x7FFFFFFF) % SETTINGS.partitions != HERE
+    )
+
+
+def facts(*rows: dict[str, Any], first: int = 1, organization: str = ORGANIZATION) -> list[Record]:
     return [
         Record(
             msgspec.json.encode(
                 {
-                    "organization_id": ORGANIZATION,
+                    "organization_id": organization,
                     "version": first + number,
                     "recorded_at": NOW - timedelta(days=3),
                     "effective_at": NOW - timedelta(days=3),
                     "fact": row,
                 }
-            )
+            ),
+            key=organization.encode(),
         )
         for number, row in enumerate(rows)
     ]
@@ -125,7 +139,7 @@ def facts(*rows: dict[str, Any], first: int = 1) -> list[Record]:
 
 def known_organization(partition: Partition) -> None:
     partition.run(
-        FactStep(topics.MEMBERSHIPS),
+        FactStep(topics.MEMBERSHIPS, SETTINGS),
         *facts(
             {"type": "organization_created"},
             {"type": "price_set", "meter": "ai.tokens", "micro_per_million_units": 1_000_000},
@@ -178,11 +192,7 @@ def test_a_value_too_large_for_one_record_is_kept_in_parts(
 
 def test_an_event_in_another_partition_is_sent_on_once(partition: Partition) -> None:
     known_organization(partition)
-    stranger = next(
-        name
-        for name in (f"org_{number}" for number in range(100))
-        if (murmur2(name.encode()) & 0x7FFFFFFF) % SETTINGS.partitions != HERE
-    )
+    stranger = _stranger()
     home = (murmur2(stranger.encode()) & 0x7FFFFFFF) % SETTINGS.partitions
     record = usage(organizationid=stranger, key=None, headers=[("a", b"1")])
     sent = partition.run(UsageStep(SETTINGS), record)
@@ -199,27 +209,65 @@ def test_a_decision_that_raises_refuses_its_event_only(
     partition: Partition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known_organization(partition)
-    decide = agents.decide_usage
+    decide = steps.decide_usage
 
     def broken(event: Any, *rest: Any) -> Any:
         if event.event_id == "bad":
             raise ZeroDivisionError
         return decide(event, *rest)
 
-    monkeypatch.setattr(agents, "decide_usage", broken)
+    monkeypatch.setattr(steps, "decide_usage", broken)
     done = partition.run(UsageStep(SETTINGS), usage("e1"), usage("bad"), usage("e2"))
     assert len(done.of(topics.USAGE_RATED)) == 2
     assert done.reasons() == [Reason.INTERNAL_ERROR]
     assert b"ZeroDivisionError" in done.of(topics.DEAD_LETTERS)[0][3][headers.DETAIL]
 
 
-def test_a_bug_that_hits_everything_ends_the_process(
+def test_a_bug_that_hits_everything_refuses_each_event_and_goes_on(
     partition: Partition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known_organization(partition)
-    monkeypatch.setattr(agents, "decide_usage", None)
-    with pytest.raises(TooManyInternalErrors):
-        partition.run(UsageStep(SETTINGS), *(usage(f"e{number}") for number in range(101)))
+    monkeypatch.setattr(steps, "decide_usage", None)
+    step = UsageStep(SETTINGS)
+    done = partition.run(step, *(usage(f"e{number}") for number in range(300)))
+    assert done.reasons() == [Reason.INTERNAL_ERROR] * 300
+    assert done.metrics["internal_errors"] == 300
+    monkeypatch.undo()
+    later = partition.run(step, *(usage(f"e{number}") for number in range(300)))
+    assert len(later.of(topics.USAGE_RATED)) == 300
+
+
+def test_a_disk_that_cannot_be_read_is_no_fault_of_the_event(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_key: bytes) -> None:
+        raise StoreError
+
+    monkeypatch.setattr(partition.store, "get", unreadable)
+    with pytest.raises(StoreError):
+        partition.run(UsageStep(SETTINGS), usage("e1"))
+    with pytest.raises(StoreError):
+        partition.run(
+            FactStep(topics.MEMBERSHIPS, SETTINGS), *facts({"type": "organization_created"})
+        )
+
+
+def test_a_fact_in_another_partition_is_refused_and_changes_nothing(partition: Partition) -> None:
+    stranger = _stranger()
+    [fact] = facts({"type": "organization_created"}, organization=stranger)
+    refused = partition.run(FactStep(topics.MEMBERSHIPS, SETTINGS), fact)
+    assert refused.reasons() == [Reason.WRONG_PARTITION]
+    assert refused.of(topics.FACTS_APPLIED) == []
+    assert partition.state.get(("organization", stranger)) is None
+    [(_, key, value, _, _)] = refused.of(topics.DEAD_LETTERS)
+    assert (key, value) == (stranger.encode(), fact.value)
+
+
+def test_a_record_whose_time_no_calendar_has_is_judged_as_of_its_end(partition: Partition) -> None:
+    known_organization(partition)
+    records = [usage(f"e{at}", timestamp=at) for at in (-1, 0, 253_402_300_800_000, 2**62)]
+    done = partition.run(UsageStep(SETTINGS), *records)
+    assert len(done.of(topics.USAGE_RATED)) + len(done.reasons()) == len(records)
 
 
 def test_what_expired_is_forfeited_after_the_grace_once(partition: Partition) -> None:
@@ -236,7 +284,7 @@ def test_what_expired_is_forfeited_after_the_grace_once(partition: Partition) ->
             "expires_at": NOW,
         }
     )
-    partition.run(FactStep(topics.CREDITS), grant)
+    partition.run(FactStep(topics.CREDITS, SETTINGS), grant)
     step = ForfeitStep(SETTINGS)
     early = partition.run(step, now=NOW + timedelta(seconds=3599))
     assert early.emitted == []
@@ -246,3 +294,58 @@ def test_what_expired_is_forfeited_after_the_grace_once(partition: Partition) ->
     assert sorted(row["amount_micro"] for row in postings) == [-1000, 1000]
     assert done.metrics["forfeited"] == 1000
     assert partition.run(step, now=NOW + timedelta(days=9)).emitted == []
+
+
+def _grants_that_expire(count: int) -> list[Record]:
+    return facts(
+        *(
+            {
+                "type": "granted",
+                "grant_id": f"g{number}",
+                "pool_kind": "website",
+                "pool_id": "w1",
+                "kind": "monthly",
+                "amount_micro": 1000,
+                "source": "admin:x",
+                "expires_at": NOW,
+            }
+            for number in range(count)
+        )
+    )
+
+
+def test_what_expires_at_once_is_split_into_transactions(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known_organization(partition)
+    partition.run(FactStep(topics.CREDITS, SETTINGS), *_grants_that_expire(25))
+    monkeypatch.setattr(steps, "FORFEITS_A_TRANSACTION", 10)
+    step, forfeited = ForfeitStep(SETTINGS), []
+    for is_more in (True, True, False):
+        transaction = Recorded(
+            HERE, partition.state, partition.store, NOW + timedelta(hours=2), None
+        )
+        assert step(transaction) is is_more
+        forfeited.append(transaction.metrics["forfeited"])
+        partition.commit(transaction)
+    assert forfeited == [10_000, 10_000, 5_000]
+
+
+def test_an_entry_of_the_clock_that_fails_stops_no_other(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known_organization(partition)
+    partition.run(FactStep(topics.CREDITS, SETTINGS), *_grants_that_expire(3))
+    decide = steps.decide_forfeit
+
+    def broken(key: Any, *rest: Any) -> Any:
+        if key[-1] == "g1":
+            raise ZeroDivisionError
+        return decide(key, *rest)
+
+    monkeypatch.setattr(steps, "decide_forfeit", broken)
+    step, later = ForfeitStep(SETTINGS), NOW + timedelta(hours=2)
+    done = partition.run(step, now=later)
+    assert (done.metrics["forfeited"], done.metrics["internal_errors"]) == (2000, 1)
+    monkeypatch.undo()
+    assert partition.run(step, now=later).metrics["forfeited"] == 1000
