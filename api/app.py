@@ -31,7 +31,8 @@ from api.web import (
 )
 from api.web.answers import add_error_handlers
 from api.web.context import Api
-from api.web.limits import BodyLimit, RateLimits
+from api.web.gate import OPEN_PATHS, Gate
+from api.web.limits import RateLimits
 from schemas.settings import Settings
 
 TITLE: Final = "Metering control plane"
@@ -59,7 +60,6 @@ SECURITY_SCHEMES: Final = {
         "description": "The API key; for SCIM the organization's SCIM token.",
     },
 }
-OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 
 def utc_now() -> datetime:
@@ -116,16 +116,9 @@ def create_app(
     ):
         app.include_router(part.router)
     add_error_handlers(app)
-    app.add_middleware(BodyLimit, limit_of=_body_limit(chosen))
+    app.add_middleware(Gate, api=api)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
-
-
-def _body_limit(options: ApiOptions) -> Callable[[str], int]:
-    def limit_of(path: str) -> int:
-        return options.csv_limit_bytes if path.endswith("/csv") else options.body_limit_bytes
-
-    return limit_of
 
 
 def _lifespan(api: Api) -> Callable[[FastAPI], Any]:

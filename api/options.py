@@ -1,8 +1,9 @@
 """What only the API process is told: `METERING_API_*`, beside the settings that all share."""
 
+from ipaddress import ip_network
 from typing import Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.settings import Settings
@@ -20,6 +21,10 @@ class ApiOptions(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8484, ge=0, le=65535)
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s?#@/]+(/[^\s?#@]*)?)?$")
+    """Under which address clients reach the API, as answers name it; never what a request says."""
+    trusted_proxies: str = ""
+    """Addresses and networks, with commas between, whose `X-Forwarded-For` is believed."""
     rate_per_minute: int = Field(default=600, ge=1, le=1_000_000)
     usage_rate_per_minute: int = Field(default=600, ge=1, le=1_000_000)
     scim_rate_per_minute: int = Field(default=6_000, ge=1, le=1_000_000)
@@ -31,6 +36,19 @@ class ApiOptions(BaseSettings):
     """Events that may wait for the broker at once; more answers 503."""
     publish: bool = True
     """Whether this process publishes the outbox. One at a time does, whoever holds the lock."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, listed: str) -> str:
+        for one in filter(None, (part.strip() for part in listed.split(","))):
+            ip_network(one)
+        return listed
+
+    @property
+    def base_url(self) -> str:
+        """`public_url`, or where the process listens; without a slash at the end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (self.public_url or f"http://{host}:{self.port}").rstrip("/")
 
 
 def alias_secret(settings: Settings) -> bytes:

@@ -1,10 +1,15 @@
 """One API process: `run` serves until a signal ends it."""
 
+import asyncio
 import gc
-from typing import Final
+import sys
+from contextlib import suppress
+from typing import Any, Final
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
 from api.options import ApiOptions
@@ -15,6 +20,8 @@ from schemas.settings import Settings
 log = structlog.get_logger()
 
 SHUTDOWN_S: Final = 5
+HEAD_S: Final = 10.0
+STARTUP_FAILED: Final = 3
 COLLECT_EVERY_OBJECTS: Final = 50_000
 
 
@@ -38,18 +45,70 @@ def run(settings: Settings, options: ApiOptions | None = None) -> None:
     log.info("api starts", host=chosen.host, port=chosen.port)
     app = create_app(settings, chosen)
     calm_collector()
-    uvicorn.run(
+    log_level = "debug" if settings.log_level == "debug" else "warning"
+    server = uvicorn.Server(server_config(app, chosen, loop="uvloop", log_level=log_level))
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILED)
+
+
+def server_config(app: FastAPI, options: ApiOptions, **more: Any) -> uvicorn.Config:
+    """How the API is served, in production and in tests; `more` is uvicorn's own settings."""
+    return uvicorn.Config(
         app,
-        host=chosen.host,
-        port=chosen.port,
-        loop="uvloop",
-        # Its lines are to look as all others do; its coming and going is ours to tell.
-        log_config=None,
-        log_level="debug" if settings.log_level == "debug" else "warning",
-        access_log=False,
-        timeout_graceful_shutdown=SHUTDOWN_S,
-        server_header=False,
+        **{
+            "host": options.host,
+            "port": options.port,
+            "http": PatientProtocol,
+            "ws": "none",
+            # Its lines are to look as all others do; its coming and going is ours to tell.
+            "log_config": None,
+            # A query string may hold what is secret, and an address is personal.
+            "access_log": False,
+            "timeout_graceful_shutdown": SHUTDOWN_S,
+            "server_header": False,
+            # Anybody can write `X-Forwarded-For`: only who is configured is believed.
+            "proxy_headers": bool(options.trusted_proxies),
+            "forwarded_allow_ips": options.trusted_proxies,
+            **more,
+        },
     )
+
+
+class PatientProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 with an end to its patience: a connection that has sent no whole request
+    head within `HEAD_S`, or does not stop sending after its answer, is closed."""
+
+    _watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._rewatch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._rewatch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._rewatch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _rewatch(self) -> None:
+        """The time runs from the first moment without a request at work, whatever trickles in."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._unwatch()
+        elif self._watch is None and not self.transport.is_closing():
+            self._watch = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
 
 def calm_collector() -> None:

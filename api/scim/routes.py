@@ -9,11 +9,13 @@ from scim2_models import Context, SearchRequest
 from starlette.responses import Response
 
 from api.errors import Refused
+from api.options import ApiOptions
 from api.rules.groups import delete_directory_group
 from api.rules.provisioning import deprovision
 from api.scim import discovery, service
 from api.scim.resources import ScimGroup, ScimUser
 from api.scim.service import PAGE_DEFAULT, PAGE_MAX, Question
+from api.web.admission import KeyedRoute
 from api.web.answers import SCIM_TYPE
 from api.web.context import PROVISIONERS, Allow, ApiPart, Caller, path_id
 from api.web.teams_groups import tenant
@@ -25,7 +27,9 @@ class ScimAnswer(Response):
     media_type = SCIM_TYPE
 
 
-router = APIRouter(prefix="/scim/v2", tags=["SCIM 2.0"], default_response_class=ScimAnswer)
+router = APIRouter(
+    prefix="/scim/v2", tags=["SCIM 2.0"], default_response_class=ScimAnswer, route_class=KeyedRoute
+)
 
 Provisioner = Annotated[Caller, Depends(Allow(PROVISIONERS, "scim", tenant=True))]
 UserId = Annotated[str, path_id("user_01ARZ3NDEKTSV4RRFFQ69G5FAV", "The user.")]
@@ -96,7 +100,8 @@ Asked = Annotated[Question, Depends(read_question)]
 
 
 def base_of(request: Request) -> str:
-    return str(request.base_url).rstrip("/") + "/scim/v2"
+    options: ApiOptions = request.app.state.api.options
+    return f"{options.base_url}/scim/v2"
 
 
 def answer(body: Any, status: int = 200, location: str | None = None) -> Response:

@@ -64,9 +64,9 @@ def error_response(refused: Refused, path: str) -> Response:
     """The error as this part of the API shows errors."""
     told = {
         "code": refused.code,
-        "message": refused.message,
-        "where": refused.where,
-        "what_to_do": refused.what_to_do,
+        "message": _sendable(refused.message),
+        "where": _sendable(refused.where),
+        "what_to_do": _sendable(refused.what_to_do),
         "details": refused.details,
     }
     if path.startswith("/scim/"):
@@ -78,11 +78,16 @@ def error_response(refused: Refused, path: str) -> Response:
     return Json(body, refused.status, headers=refused.headers)
 
 
+def _sendable(text: str) -> str:
+    """Errors repeat what was sent, which may hold half of a surrogate pair; UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _scim_error(refused: Refused) -> Response:
     body = {
         "schemas": [SCIM_ERROR],
         "status": str(refused.status),
-        "detail": f"{refused.message} {refused.what_to_do}".strip(),
+        "detail": _sendable(f"{refused.message} {refused.what_to_do}".strip()),
     }
     scim_type = refused.details.get("scimType") or {409: "uniqueness"}.get(refused.status)
     if scim_type:
@@ -117,6 +122,10 @@ def add_error_handlers(app: FastAPI) -> None:
 
     def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        try:
+            _count(request)
+        except Refused as too_fast:
+            return error_response(too_fast, request.url.path)
         phrase = HTTPStatus(error.status_code).phrase
         refused = Refused(
             error.status_code,
@@ -127,6 +136,12 @@ def add_error_handlers(app: FastAPI) -> None:
             headers=dict(error.headers or {}),
         )
         return error_response(refused, request.url.path)
+
+    def _count(request: Request) -> None:
+        """What has no route was counted by none; raises Refused (429)."""
+        caller = getattr(request.state, "caller", None)
+        if caller is not None and not getattr(request.state, "counted", False):
+            app.state.api.limits.take("api", caller.counted_as)
 
     def on_bug(request: Request, error: Exception) -> Response:
         refused = Refused(

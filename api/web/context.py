@@ -1,18 +1,16 @@
 """What every handler is given, and who is asking."""
 
-import base64
-import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Request
-from fastapi.security.utils import get_authorization_scheme_param
 
-from api.errors import Refused, forbidden, not_found
+from api.errors import forbidden, not_found
 from api.ingest import Ingest
 from api.options import ApiOptions
 from api.rules.change import Actor, Control
-from api.rules.keys import Scope, authenticate, unauthorized
+from api.rules.keys import Scope
 from api.spend import Spend
 from api.storage.store import Store
 from api.web.limits import RateLimits
@@ -41,7 +39,13 @@ class Caller:
     scope: Scope
     organization_id: str | None
 
+    @property
+    def counted_as(self) -> str:
+        """Who counts for the limits of rate."""
+        return self.organization_id or self.key_id
+
     def actor(self, how: AssignedBy = "api") -> Actor:
+        """`how` is said by the route, never by the caller."""
         return Actor(f"key:{self.key_id}", how)
 
 
@@ -53,7 +57,7 @@ INGESTERS: Final = frozenset({Scope.INGEST})
 PROVISIONERS: Final = frozenset({Scope.SCIM})
 
 
-def get_api(request: Request) -> Api:
+async def get_api(request: Request) -> Api:
     api: Api = request.app.state.api
     return api
 
@@ -65,17 +69,34 @@ class Allow:
     """A dependency: the caller, if its key has one of these scopes and is not too fast.
 
     Where the path names an organization it must be the key's own: any other is not found, as if
-    it did not exist. `tenant` demands a key that is bound to an organization.
+    it did not exist. `tenant` demands a key that is bound to an organization, `large_body` lets
+    files in. `api.web.admission` asks `admit` before it reads anything of the body.
     """
 
-    def __init__(self, scopes: frozenset[Scope], limit: str, *, tenant: bool = False) -> None:
+    def __init__(
+        self,
+        scopes: frozenset[Scope],
+        limit: str,
+        *,
+        tenant: bool = False,
+        large_body: bool = False,
+    ) -> None:
         self.scopes = scopes
         self.limit = limit
         self.tenant = tenant
+        self.large_body = large_body
 
-    def __call__(self, request: Request, api: ApiPart) -> Caller:
-        caller = identify(request, api)
-        named = request.path_params.get("organization_id")
+    async def __call__(self, request: Request) -> Caller:
+        # A route that was made without `KeyedRoute` fails here, instead of letting everybody in.
+        if getattr(request.state, "admitted_by", None) is not self:
+            raise RuntimeError(f"{request.url.path} was not admitted")
+        caller: Caller = request.state.caller
+        return caller
+
+    def admit(self, api: "Api", caller: Caller, path_parameters: Mapping[str, Any]) -> None:
+        """Raises Refused (403, 404, 429) where this key may not come in here; that counts too."""
+        api.limits.take(self.limit, caller.counted_as)
+        named = path_parameters.get("organization_id")
         is_foreign = named is not None and named != caller.organization_id
         if is_foreign and caller.scope is not Scope.OPERATOR:
             raise not_found("organization", str(named), "organization_id")
@@ -86,40 +107,9 @@ class Allow:
             )
         if self.tenant and caller.organization_id is None:
             raise forbidden("This key belongs to no organization.")
-        api.limits.take(self.limit, caller.organization_id or caller.key_id)
-        return caller
 
-
-def identify(request: Request, api: Api) -> Caller:
-    """Whose key this is. Raises Refused (401), or 429 after too many wrong keys of an address;
-    a right key is accepted even then, since others may share the address."""
-    try:
-        secret = _secret(request)
-        with api.store.read() as session:
-            key = authenticate(session, secret, api.control.clock())
-    except Refused as refused:
-        if refused.status == 401:
-            address = request.client.host if request.client else "unknown"
-            api.limits.take("failed_logins", address)
-        raise
-    return Caller(key.id, Scope(key.scope), key.organization_id)
-
-
-def _secret(request: Request) -> str:
-    scheme, value = get_authorization_scheme_param(request.headers.get("authorization"))
-    if scheme.lower() == "bearer" and value:
-        return value
-    if scheme.lower() == "basic" and value:
-        return _basic_user(value)
-    raise unauthorized()
-
-
-def _basic_user(value: str) -> str:
-    try:
-        text = base64.b64decode(value, validate=True).decode()
-    except (binascii.Error, ValueError) as error:
-        raise unauthorized() from error
-    return text.partition(":")[0]
+    def body_limit_bytes(self, api: "Api") -> int:
+        return api.options.csv_limit_bytes if self.large_body else api.options.body_limit_bytes
 
 
 OrganizationId = Annotated[

@@ -9,10 +9,11 @@ from starlette.responses import Response
 
 from api.errors import Refused, invalid
 from api.ingest import BATCH_EVENTS_MAX, Sent, batch_events, binary_event
+from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses
 from api.web.context import INGESTERS, Allow, ApiPart, Caller
 
-router = APIRouter(prefix="/v1", tags=["Ingestion"])
+router = APIRouter(prefix="/v1", tags=["Ingestion"], route_class=KeyedRoute)
 
 Ingester = Annotated[Caller, Depends(Allow(INGESTERS, "ingest"))]
 

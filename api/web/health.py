@@ -2,6 +2,8 @@
 
 from contextlib import suppress
 
+import anyio.to_thread
+from anyio import CapacityLimiter
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
@@ -10,13 +12,17 @@ from starlette.responses import Response
 from api.errors import Refused
 from api.outbox.metrics import observe
 from api.web.answers import Error, Json, responses
-from api.web.context import ApiPart
+from api.web.context import Api, ApiPart
 
 router = APIRouter(tags=["Operation"])
 
 
+# Threads of their own: however many requests are at work, whoever watches is answered.
+_threads = CapacityLimiter(2)
+
+
 @router.get("/health/live", summary="This process answers", response_model=dict[str, str])
-def health() -> Response:
+async def health() -> Response:
     return Json({"status": "ok"})
 
 
@@ -26,14 +32,22 @@ def health() -> Response:
     response_model=dict[str, str],
     responses={503: responses(Error)[503]},
 )
-def ready(api: ApiPart) -> Response:
-    with api.store.read() as session:
-        session.execute(text("SELECT 1"))
+async def ready(api: ApiPart) -> Response:
+    await anyio.to_thread.run_sync(_ask_database, api, limiter=_threads)
     return Json({"status": "ready"})
 
 
+def _ask_database(api: Api) -> None:
+    with api.store.read() as session:
+        session.execute(text("SELECT 1"))
+
+
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-def metrics(api: ApiPart) -> Response:
+async def metrics(api: ApiPart) -> Response:
+    return await anyio.to_thread.run_sync(_metrics, api, limiter=_threads)
+
+
+def _metrics(api: Api) -> Response:
     # A database that is away is told by /health/ready; its gauges keep their last value.
     with suppress(Refused), api.store.read() as session:
         observe(session, api.control.clock())

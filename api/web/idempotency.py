@@ -22,7 +22,6 @@ from api.rules.change import Change, Transaction
 from api.storage.ledgers import IdempotencyKey
 from api.web.answers import Json
 from api.web.context import Api, Caller
-from schemas.records import AssignedBy
 
 KEPT: Final = timedelta(days=1)
 
@@ -38,28 +37,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """The request's key (empty: none given), a hash of all it says, and which way it came."""
+    """The request's key (empty: none given), and a hash of all it says."""
 
     key: str
     request_hash: str
-    how: AssignedBy
 
 
-def read_how(
-    metering_how: Annotated[
-        str,
-        Header(pattern="^(api|manual)$", description="`manual` when a person clicked."),
-    ] = "api",
-) -> AssignedBy:
-    return "manual" if metering_how == "manual" else "api"
-
-
-HowPart = Annotated[AssignedBy, Depends(read_how)]
+NOT_REPEATED: Final = Once("", "")
+"""For requests that take no Idempotency-Key, and are refused with one."""
 
 
 async def read_once(
     request: Request,
-    how: HowPart,
     idempotency_key: Annotated[
         str,
         Header(
@@ -70,7 +59,7 @@ async def read_once(
 ) -> Once:
     said = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
     digest = hashlib.sha256(said + await request.body()).hexdigest()
-    return Once(idempotency_key, digest, how)
+    return Once(idempotency_key, digest)
 
 
 OncePart = Annotated[Once, Depends(read_once)]
@@ -113,7 +102,7 @@ def _transact(
     organization_id: str | None,
     do: Callable[[Transaction], Answer],
 ) -> Response:
-    with api.control.transaction(caller.actor(once.how)) as transaction:
+    with api.control.transaction(caller.actor()) as transaction:
         if organization_id is not None:
             transaction.change(organization_id)
         former = _find(transaction.session, caller, once)

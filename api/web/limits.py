@@ -1,15 +1,12 @@
-"""Limits of rate and size. A process counts for itself; counters are bounded in number."""
+"""Limits of rate. A process counts for itself; counters are bounded in number."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from math import ceil
 from threading import Lock
-from typing import Any, Final
-
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing import Final
 
 from api.errors import Refused
-from api.web.answers import error_response
 
 COUNTERS_MAX: Final = 100_000
 WINDOW_S: Final = 60.0
@@ -47,42 +44,3 @@ class RateLimits:
                 what_to_do=f"Wait {wait_s} s.",
                 headers={"Retry-After": str(wait_s)},
             )
-
-
-class BodyLimit:
-    """ASGI middleware: a body that is too large is answered 413 without being kept."""
-
-    def __init__(self, app: ASGIApp, limit_of: Callable[[str], int]) -> None:
-        self._app = app
-        self._limit_of = limit_of
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        limit = self._limit_of(scope["path"])
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > limit:
-            await error_response(_too_large(limit), scope["path"])(scope, receive, send)
-            return
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message: dict[str, Any] = dict(await receive())
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise _too_large(limit)
-            return message
-
-        await self._app(scope, counted, send)
-
-
-def _too_large(limit: int) -> Refused:
-    return Refused(
-        413,
-        "too_large",
-        f"The body is larger than {limit} bytes.",
-        "body",
-        "Send it in several requests.",
-    )

@@ -34,8 +34,14 @@ def after(cursor: str) -> Any:
 def after_text(cursor: str) -> str | None:
     """As `after`, for rows that are ordered by a text."""
     found = after(cursor)
-    if found is not None and not isinstance(found, str):
+    if found is None:
+        return None
+    if not isinstance(found, str):
         raise bad_cursor()
+    try:
+        found.encode()  # JSON can say half of a surrogate pair; no database can keep it.
+    except UnicodeEncodeError as error:
+        raise bad_cursor() from error
     return found
 
 

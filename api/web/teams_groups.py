@@ -4,6 +4,7 @@ A script written for Cursor works here with another base address and key. Beyond
 a group also tells `configuredBy`.
 """
 
+from collections.abc import Callable
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -26,14 +27,18 @@ from api.rules.groups import (
 from api.rules.memberships import MEMBERS_A_CALL_MAX, add_members, remove_members
 from api.spend import Amount, GroupSpend, cents
 from api.storage.models import BillingGroup, Organization
+from api.web.admission import KeyedRoute
 from api.web.answers import Json, TeamsError, responses
 from api.web.context import GROUP_EDITORS, READERS, Allow, Api, ApiPart, Caller, path_id
+from api.web.idempotency import NOT_REPEATED, Answer, Once, OncePart, change_once
 from api.web.shapes import teams
 from api.web.shapes.common import iso
 from schemas.cycles import Cycle
 from schemas.records import UNASSIGNED
 
-router = APIRouter(prefix="/teams", tags=["Billing groups (Cursor's shapes)"])
+router = APIRouter(
+    prefix="/teams", tags=["Billing groups (Cursor's shapes)"], route_class=KeyedRoute
+)
 
 Reader = Annotated[Caller, Depends(Allow(READERS, "api", tenant=True))]
 Editor = Annotated[Caller, Depends(Allow(GROUP_EDITORS, "api", tenant=True))]
@@ -148,11 +153,11 @@ def get_group(
 @router.post(
     "/groups",
     response_model=teams.ChangedGroup,
-    responses=responses(TeamsError, 409),
+    responses=responses(TeamsError, 409, 422),
     summary="Create a group",
 )
-def post_group(api: ApiPart, caller: Editor, body: NewGroup) -> Response:
-    return _changed(api, caller, lambda change: create_group(change, body.name))
+def post_group(api: ApiPart, caller: Editor, once: OncePart, body: NewGroup) -> Response:
+    return _changed(api, caller, lambda change: create_group(change, body.name), once)
 
 
 @router.patch(
@@ -192,15 +197,17 @@ def delete_one(api: ApiPart, caller: Editor, groupId: GroupId) -> Response:
 @router.post(
     "/groups/{groupId}/members",
     response_model=teams.ChangedGroup,
-    responses=responses(TeamsError, 404, 409),
+    responses=responses(TeamsError, 404, 409, 422),
     summary="Add members who are in no other group",
 )
-def post_members(api: ApiPart, caller: Editor, groupId: GroupId, body: UserIds) -> Response:
+def post_members(
+    api: ApiPart, caller: Editor, once: OncePart, groupId: GroupId, body: UserIds
+) -> Response:
     def add(change: Change) -> BillingGroup:
         add_members(change, groupId, body.userIds, "userIds")
         return reading.group(change.session, change.organization_id, groupId)
 
-    return _changed(api, caller, add)
+    return _changed(api, caller, add, once)
 
 
 @router.delete(
@@ -228,14 +235,18 @@ def shown_cycle(cycle: Cycle) -> dict[str, str]:
     return {"cycleStart": iso(cycle.start), "cycleEnd": iso(cycle.end)}
 
 
-def _changed(api: Api, caller: Caller, do: Any) -> Response:
-    with api.control.change(tenant(caller), caller.actor()) as change:
-        row: BillingGroup = do(change)
+def _changed(
+    api: Api, caller: Caller, do: Callable[[Change], BillingGroup], once: Once = NOT_REPEATED
+) -> Response:
+    def answer(change: Change) -> Answer:
+        row = do(change)
         change.session.flush()
         change.session.refresh(row)
         members = _members(change.session, row)
-    shown = _described(row) | {"memberCount": len(members), "members": members}
-    return Json({"group": shown})
+        shown = _described(row) | {"memberCount": len(members), "members": members}
+        return Answer(200, {"group": shown})
+
+    return change_once(api, caller, once, tenant(caller), answer)
 
 
 def _members(session: Session, row: BillingGroup) -> list[dict[str, Any]]:

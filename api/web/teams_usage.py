@@ -25,13 +25,16 @@ from api.storage.base import rfc3339
 from api.storage.ledgers import AuditEntry
 from api.storage.models import Member, MemberAlias
 from api.usage import EventFilter, People, count_events, daily_usage, list_events
+from api.web.admission import KeyedRoute
 from api.web.answers import Json, TeamsError, responses
 from api.web.context import ADMINS, READERS, Allow, ApiPart, Caller
 from api.web.shapes import teams
 from api.web.shapes.common import iso
 from api.web.teams_groups import tenant
 
-router = APIRouter(prefix="/teams", tags=["Usage and spend (Cursor's shapes)"])
+router = APIRouter(
+    prefix="/teams", tags=["Usage and spend (Cursor's shapes)"], route_class=KeyedRoute
+)
 
 Reader = Annotated[Caller, Depends(Allow(READERS, "api", tenant=True))]
 UsageReader = Annotated[Caller, Depends(Allow(READERS, "usage", tenant=True))]

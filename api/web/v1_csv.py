@@ -9,14 +9,17 @@ from starlette.responses import Response
 from api import reading
 from api.rules import csv_files
 from api.rules.change import Change
+from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses
 from api.web.context import GROUP_EDITORS, READERS, Allow, ApiPart, Caller, OrganizationId
 from api.web.idempotency import Answer, OncePart, change_once
 
-router = APIRouter(prefix="/v1/organizations/{organization_id}", tags=["CSV"])
+router = APIRouter(
+    prefix="/v1/organizations/{organization_id}", tags=["CSV"], route_class=KeyedRoute
+)
 
 Reader = Annotated[Caller, Depends(Allow(READERS, "api"))]
-Editor = Annotated[Caller, Depends(Allow(GROUP_EDITORS, "api"))]
+Editor = Annotated[Caller, Depends(Allow(GROUP_EDITORS, "api", large_body=True))]
 
 EXAMPLE: Final = "group,email\r\nResearch,ann@example.com\r\n"
 BODY: Final[dict[str, Any]] = {

@@ -16,6 +16,7 @@ from api.rules.change import Change
 from api.rules.memberships import add_members, move_members, remove_members
 from api.spend import Amount
 from api.storage.models import BillingGroup, DirectoryGroup, DirectoryMembership, GroupName
+from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses
 from api.web.context import (
     GROUP_EDITORS,
@@ -26,13 +27,15 @@ from api.web.context import (
     OrganizationId,
     path_id,
 )
-from api.web.idempotency import Answer, HowPart, OncePart, change_once
+from api.web.idempotency import Answer, OncePart, change_once
 from api.web.pages import Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
 from schemas.records import UNASSIGNED
 
-router = APIRouter(prefix="/v1/organizations/{organization_id}", tags=["Groups"])
+router = APIRouter(
+    prefix="/v1/organizations/{organization_id}", tags=["Groups"], route_class=KeyedRoute
+)
 
 Reader = Annotated[Caller, Depends(Allow(READERS, "api"))]
 Editor = Annotated[Caller, Depends(Allow(GROUP_EDITORS, "api"))]
@@ -173,7 +176,6 @@ def post_group(
 def patch_group(
     api: ApiPart,
     caller: Editor,
-    how: HowPart,
     organization_id: OrganizationId,
     group_id: GroupId,
     body: v1.GroupChange,
@@ -181,7 +183,7 @@ def patch_group(
     given = body.model_fields_set
     if not given or ("name" in given and body.name is None):
         raise invalid("Nothing to change is given.", "body")
-    with api.control.change(organization_id, caller.actor(how)) as change:
+    with api.control.change(organization_id, caller.actor()) as change:
         if body.name is not None:
             group_rules.rename_group(change, group_id, body.name)
         if body.directory_group_id is not None:
@@ -201,12 +203,11 @@ def patch_group(
 def delete_group(
     api: ApiPart,
     caller: Editor,
-    how: HowPart,
     organization_id: OrganizationId,
     group_id: GroupId,
     confirm_name: Annotated[str, Query(max_length=255, description="The group's name, typed.")],
 ) -> Response:
-    with api.control.change(organization_id, caller.actor(how)) as change:
+    with api.control.change(organization_id, caller.actor()) as change:
         group_rules.delete_group(change, group_id, confirm_name)
     return Response(status_code=204)
 

@@ -10,6 +10,7 @@ from api import reading
 from api.rules import keys as key_rules
 from api.rules.change import Transaction
 from api.storage.ledgers import ApiKey, AuditEntry
+from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses
 from api.web.context import (
     ADMINS,
@@ -27,7 +28,7 @@ from api.web.shapes import v1
 from api.web.shapes.common import iso
 from api.web.teams_usage import shown_audit
 
-router = APIRouter(prefix="/v1", tags=["Keys and audit"])
+router = APIRouter(prefix="/v1", tags=["Keys and audit"], route_class=KeyedRoute)
 
 Admin = Annotated[Caller, Depends(Allow(ADMINS, "api"))]
 Operator = Annotated[Caller, Depends(Allow(OPERATORS, "api"))]

@@ -13,6 +13,7 @@ from api.rules import websites as website_rules
 from api.rules.change import Change
 from api.rules.memberships import move_members
 from api.storage.models import Member, Membership, Website
+from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses
 from api.web.context import (
     ADMINS,
@@ -24,13 +25,17 @@ from api.web.context import (
     OrganizationId,
     path_id,
 )
-from api.web.idempotency import Answer, HowPart, OncePart, change_once
+from api.web.idempotency import Answer, OncePart, change_once
 from api.web.pages import Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
 from schemas.records import UNASSIGNED
 
-router = APIRouter(prefix="/v1/organizations/{organization_id}", tags=["Members and websites"])
+router = APIRouter(
+    prefix="/v1/organizations/{organization_id}",
+    tags=["Members and websites"],
+    route_class=KeyedRoute,
+)
 
 Reader = Annotated[Caller, Depends(Allow(READERS, "api"))]
 Editor = Annotated[Caller, Depends(Allow(GROUP_EDITORS, "api"))]
@@ -140,12 +145,11 @@ def post_member(
 def patch_member(
     api: ApiPart,
     caller: Admin,
-    how: HowPart,
     organization_id: OrganizationId,
     member_id: MemberId,
     body: v1.MemberChange,
 ) -> Response:
-    with api.control.change(organization_id, caller.actor(how)) as change:
+    with api.control.change(organization_id, caller.actor()) as change:
         row = member_rules.update_member(
             change, member_id, email=body.email, name=body.name, role=body.role
         )
@@ -162,11 +166,10 @@ def patch_member(
 def delete_member(
     api: ApiPart,
     caller: Admin,
-    how: HowPart,
     organization_id: OrganizationId,
     member_id: MemberId,
 ) -> Response:
-    with api.control.change(organization_id, caller.actor(how)) as change:
+    with api.control.change(organization_id, caller.actor()) as change:
         member_rules.remove_member(change, member_id)
     return Response(status_code=204)
 
@@ -234,7 +237,7 @@ def post_alias(
 
 
 @router.delete(
-    "/members/{member_id}/aliases/{alias}",
+    "/members/{member_id}/aliases/{alias:path}",
     status_code=204,
     response_class=Response,
     responses=responses(Error, 404, 409),
@@ -243,12 +246,11 @@ def post_alias(
 def delete_alias(
     api: ApiPart,
     caller: Admin,
-    how: HowPart,
     organization_id: OrganizationId,
     member_id: MemberId,
     alias: Annotated[str, path_id("a.nn@example.com", "The address.")],
 ) -> Response:
-    with api.control.change(organization_id, caller.actor(how)) as change:
+    with api.control.change(organization_id, caller.actor()) as change:
         member_rules.remove_alias(change, member_id, alias)
     return Response(status_code=204)
 
@@ -298,12 +300,11 @@ def post_website(
 def patch_website(
     api: ApiPart,
     caller: Admin,
-    how: HowPart,
     organization_id: OrganizationId,
     website_id: WebsiteId,
     body: v1.WebsiteChange,
 ) -> Response:
-    with api.control.change(organization_id, caller.actor(how)) as change:
+    with api.control.change(organization_id, caller.actor()) as change:
         row = website_rules.update_website(change, website_id, body.name, body.group_id)
         return Json(shown_website(row))
 

@@ -17,6 +17,7 @@ from api.rules.organizations import (
 )
 from api.storage.ledgers import Grant, Price
 from api.storage.models import Organization
+from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses
 from api.web.context import OPERATORS, READERS, Allow, ApiPart, Caller, OrganizationId, path_id
 from api.web.idempotency import Answer, OncePart, change_once, transact_once
@@ -24,7 +25,7 @@ from api.web.pages import Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
 
-router = APIRouter(prefix="/v1", tags=["Organizations, prices and credits"])
+router = APIRouter(prefix="/v1", tags=["Organizations, prices and credits"], route_class=KeyedRoute)
 
 Operator = Annotated[Caller, Depends(Allow(OPERATORS, "api"))]
 Reader = Annotated[Caller, Depends(Allow(READERS, "api"))]

@@ -16,6 +16,7 @@ from api.options import ApiOptions
 from api.rules.change import Actor, Control
 from api.rules.keys import Scope, create_key
 from api.rules.organizations import OrganizationSettings, create_organization
+from api.server import server_config
 from api.storage.migrate import migrate
 from api.storage.store import Store, database_url
 from deploy.embedded.ports import free_port
@@ -54,12 +55,10 @@ def serving(settings: Settings, **options: Any) -> Iterator[Served]:
     store = Store(database_url(settings))
     migrate(store)
     store.close()
-    chosen = ApiOptions(**{"publish": False, "rate_per_minute": 100_000, **options})
-    app = create_app(settings, chosen)
     port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", ws="none")
-    )
+    chosen = ApiOptions(**{"port": port, "publish": False, "rate_per_minute": 100_000, **options})
+    app = create_app(settings, chosen)
+    server = uvicorn.Server(server_config(app, chosen, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -176,16 +176,16 @@ def test_an_address_that_changes_hands_is_told_of_both(served: Served) -> None:
     assert ("member.alias_added", "ben") in found
 
 
-def test_what_a_person_clicked_is_manual(served: Served) -> None:
+def test_how_is_not_for_the_caller_to_say(served: Served) -> None:
     with served.client("admin") as admin:
-        clicked = {"Metering-How": "manual"}
+        claimed = {"Metering-How": "manual"}
         base = "/v1/organizations/org_a/groups"
-        group = admin.post(base, json={"name": "One"}, headers=clicked).json()["id"]
-        admin.patch(f"{base}/{group}", json={"name": "Uno"}, headers=clicked)
+        group = admin.post(base, json={"name": "One"}, headers=claimed).json()["id"]
+        admin.patch(f"{base}/{group}", json={"name": "Uno"}, headers=claimed)
         events = admin.get("/teams/audit-logs").json()["events"]
     assert [(one["eventType"], one["how"]) for one in events[:2]] == [
-        ("group.rename", "manual"),
-        ("group.create", "manual"),
+        ("group.rename", "api"),
+        ("group.create", "api"),
     ]
 
 

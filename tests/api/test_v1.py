@@ -1,5 +1,6 @@
 """`/v1`: idempotency, pages, confirmation, keys, operators' routes."""
 
+import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ from tests.api.serving import Served, serving
 from tests.conftest import MakeSettings
 
 ORG = "/v1/organizations/org_a"
+HALF_A_PAIR = base64.urlsafe_b64encode(b'{"after": "\\ud800"}').decode()
 
 
 @pytest.fixture
@@ -140,7 +142,9 @@ def test_every_list_is_the_same_page_by_page(
         assert walked(operator, path) == whole["items"], path
 
 
-@pytest.mark.parametrize("cursor", ["x", "e30", "eyJhZnRlciI6MX0", "é", "eyJhZnRlciI6W119"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "e30", "eyJhZnRlciI6MX0", "é", "eyJhZnRlciI6W119", HALF_A_PAIR]
+)
 def test_a_wrong_cursor_is_refused(admin: httpx.Client, cursor: str) -> None:
     answer = admin.get(f"{ORG}/members", params={"cursor": cursor})
     assert answer.status_code == 400
