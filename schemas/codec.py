@@ -5,6 +5,7 @@ Nothing here knows the time or the network.
 
 import hashlib
 import hmac
+import unicodedata
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -73,10 +74,20 @@ def decode_state(kind: str, raw: bytes) -> Any:
     return _STATE_DECODERS[kind](raw)
 
 
+def fold(text: str) -> str:
+    """How addresses and names are compared: in Unicode's composed form (NFC), without case.
+
+    Folding what is folded changes nothing.
+    """
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFC", text).casefold()
+
+
 def alias_hash(secret: bytes, alias: str) -> str:
     """The keyed hash under which an alias (an e-mail address) stands in facts: 32 hex digits.
 
-    Keyed, so that a person's address cannot be guessed from the topic; case-folded, since
-    addresses are compared without case.
+    Keyed, so that a person's address cannot be guessed from the topic; of the folded address, so
+    that an address has one hash however it was typed.
     """
-    return hmac.new(secret, alias.casefold().encode(), hashlib.sha256).hexdigest()[:32]
+    return hmac.new(secret, fold(alias).encode(), hashlib.sha256).hexdigest()[:32]

@@ -15,8 +15,8 @@ from sqlalchemy import delete, select, tuple_
 from api.errors import conflict
 from api.ids import new_id
 from api.rules.change import Change
-from api.rules.memberships import chunks, current_memberships, place
-from api.rules.names import clean_name, fold
+from api.rules.memberships import chunks, current_places, place
+from api.rules.names import check_external_id, clean_name, fold
 from api.storage.bulk import insert_rows
 from api.storage.models import BillingGroup, DirectoryGroup, DirectoryMembership, Member
 
@@ -36,21 +36,21 @@ def settle(change: Change, member_ids: Iterable[str]) -> None:
     """
     asked = sorted(set(member_ids))
     wanted = candidates(change, asked)
-    current = current_memberships(change, asked)
+    places = current_places(change, asked)
     synced = _synced_groups(change)
     placements: dict[str, str | None] = {}
     for member_id in asked:
-        there = current.get(member_id)
+        place_now = places.get(member_id)
         if wanted[member_id]:
             placements[member_id] = min(wanted[member_id]).group_id
-        elif there is not None and there.group_id in synced:
+        elif place_now is not None and place_now.group_id in synced:
             placements[member_id] = None
     place(change, placements, "scim")
 
 
 def candidates(change: Change, member_ids: Sequence[str]) -> dict[str, list[Candidate]]:
     """The synced groups that want each active member; two or more are a conflict to show."""
-    found: dict[str, list[Candidate]] = defaultdict(list)
+    wanting: dict[str, list[Candidate]] = defaultdict(list)
     for portion in chunks(member_ids):
         rows = change.session.execute(
             select(
@@ -78,8 +78,8 @@ def candidates(change: Change, member_ids: Sequence[str]) -> dict[str, list[Cand
         )
         for member_id, joined_at, synced_at, group_id in rows:
             since = max(joined_at, synced_at or joined_at)
-            found[member_id].append(Candidate(since, group_id))
-    return found
+            wanting[member_id].append(Candidate(since, group_id))
+    return wanting
 
 
 def _synced_groups(change: Change) -> set[str]:
@@ -96,6 +96,7 @@ def _synced_groups(change: Change) -> set[str]:
 def create_directory_group(change: Change, name: str, external_id: str | None) -> DirectoryGroup:
     """A group that the identity provider made. Raises Refused (409) where the name is taken."""
     cleaned = clean_name(name, "displayName")
+    check_external_id(external_id)
     _require_free_name(change, cleaned, None)
     directory = DirectoryGroup(
         organization_id=change.organization_id,
@@ -109,8 +110,21 @@ def create_directory_group(change: Change, name: str, external_id: str | None) -
     change.session.add(directory)
     change.session.flush()
     subject = ("directory_group", directory.id)
-    change.audit("directory_group.create", subject, None, {"name": cleaned})
+    after = {"name": cleaned, "external_id": external_id}
+    change.audit("directory_group.create", subject, None, after)
     return directory
+
+
+def set_external_id(change: Change, directory: DirectoryGroup, external_id: str | None) -> None:
+    """Takes the id by which the identity provider knows the group."""
+    check_external_id(external_id)
+    if external_id == directory.external_id:
+        return
+    subject = ("directory_group", directory.id)
+    before, after = {"external_id": directory.external_id}, {"external_id": external_id}
+    change.audit("directory_group.external_id", subject, before, after)
+    directory.external_id = external_id
+    directory.updated_at = change.now
 
 
 def rename_directory_group(change: Change, directory: DirectoryGroup, name: str) -> bool:

@@ -31,7 +31,7 @@ def erase_member(change: Change, member_id: str) -> None:
     if member is None:
         raise not_found("member", member_id, "member_id")
     leave_all_directories(change, member_id)
-    place(change, {member_id: None}, change.actor.how, tell=False)
+    place(change, {member_id: None}, change.actor.how, leaving=True)
     if member.removed_at is None:
         change.member_fact(MemberRemoved(member_id))
     _erase_aliases(change, member_id)

@@ -77,7 +77,7 @@ def delete_group(change: Change, group_id: str, confirm_name: str | None = None)
         )
     before = shown(group)
     members = members_by_group(change, [group_id])[group_id]
-    place(change, dict.fromkeys(members), change.actor.how, tell=False)
+    place(change, dict.fromkeys(members), change.actor.how, leaving=True)
     change.session.execute(
         update(Website)
         .where(Website.organization_id == change.organization_id, Website.group_id == group_id)

@@ -10,7 +10,7 @@ from api.ids import new_id
 from api.rules.aliases import lost_alias
 from api.rules.change import Change
 from api.rules.directory import leave_all_directories, settle
-from api.rules.memberships import current_memberships, live_group, place, refuse_synced
+from api.rules.memberships import current_places, live_group, place, refuse_synced
 from api.rules.names import clean_email, clean_id, clean_name, fold
 from api.storage.models import Member, MemberAlias
 from schemas import codec
@@ -78,34 +78,49 @@ def create_member(change: Change, new: NewMember) -> Member:
 
 
 def set_addresses(change: Change, member: Member, email: str | None, user_name: str | None) -> None:
-    """The member's e-mail address and SCIM user name. Raises Refused (409) where one is taken."""
-    if email is not None:
-        email = clean_email(email)
-        _require_free(change, member.id, Member.email_folded, email, "email")
-    if user_name is not None:
-        _require_free(change, member.id, Member.user_name_folded, user_name, "userName")
+    """The member's e-mail address and SCIM user name. Raises Refused (409) where one is taken.
+
+    Usage arrives under both, so nobody's address may be another member's user name.
+    """
+    email = clean_email(email) if email is not None else None
+    kept = (member.email_folded, member.user_name_folded)
+    for text, where in ((email, "email"), (user_name, "userName")):
+        if text is not None and fold(text) not in kept:
+            _require_free(change, member.id, text, where)
     member.email = email
     member.email_folded = fold(email) if email else None
     member.user_name = user_name
     member.user_name_folded = fold(user_name) if user_name else None
 
 
-def _require_free(change: Change, member_id: str, column: Any, text: str, where: str) -> None:
-    holder = change.session.scalar(
-        select(Member.id).where(
-            Member.organization_id == change.organization_id,
-            column == fold(text),
-            Member.id != member_id,
-        )
+def _require_free(change: Change, member_id: str, text: str, where: str) -> None:
+    for holder in holders_of_address(change, fold(text)):
+        if holder.id != member_id:
+            raise address_taken(holder, text, where)
+
+
+def holders_of_address(change: Change, folded: str) -> list[Member]:
+    """Who has this e-mail address or user name, members who were removed last."""
+    holders: dict[str, Member] = {}
+    for column in (Member.user_name_folded, Member.email_folded):
+        # Two look-ups, each in its index.
+        for holder in change.session.scalars(
+            select(Member).where(Member.organization_id == change.organization_id, column == folded)
+        ):
+            holders[holder.id] = holder
+    return sorted(holders.values(), key=lambda holder: holder.removed_at is not None)
+
+
+def address_taken(holder: Member, address: str, where: str) -> Refused:
+    """409: an address that is somebody else's."""
+    kind = "The former member" if holder.removed_at is not None else "The member"
+    return conflict(
+        "address_taken",
+        f"{kind} {holder.id!r} has the address {address!r}.",
+        where,
+        "Change that member, or use another address.",
+        member_id=holder.id,
     )
-    if holder is not None:
-        raise conflict(
-            "address_taken",
-            "Another member has this address.",
-            where,
-            "Change that member, or use another address.",
-            member_id=holder,
-        )
 
 
 def claim_own_addresses(change: Change, member: Member) -> None:
@@ -133,7 +148,14 @@ def add_alias(change: Change, member_id: str, alias: str) -> None:
         return
     lost = lost_alias(change, fold(cleaned))
     if there is not None or (lost is not None and lost.member_id != member.id):
-        raise conflict("alias_taken", "Another member has this alias.", "alias")
+        holder = there.member_id if there is not None else lost.member_id if lost else ""
+        raise conflict(
+            "alias_taken",
+            f"The member {holder!r} has the alias {cleaned!r}.",
+            "alias",
+            "Remove it there first.",
+            member_id=holder,
+        )
     there_are = change.session.scalar(
         select(func.count()).where(
             MemberAlias.organization_id == change.organization_id,
@@ -254,9 +276,9 @@ def remove_member(change: Change, member_id: str) -> None:
     if member.removed_at is not None:
         return
     if change.actor.how != "scim":
-        there = current_memberships(change, [member_id]).get(member_id)
-        if there is not None:
-            refuse_synced(change, live_group(change, there.group_id))
+        place_now = current_places(change, [member_id]).get(member_id)
+        if place_now is not None:
+            refuse_synced(change, live_group(change, place_now.group_id))
     leave_all_directories(change, member_id)
     before = shown(member)
     member.removed_at = change.now
@@ -267,7 +289,7 @@ def remove_member(change: Change, member_id: str) -> None:
 def _leave(change: Change, member: Member, action: str, before: dict[str, object]) -> None:
     member.updated_at = change.now
     change.session.flush()
-    place(change, {member.id: None}, change.actor.how, tell=False)
+    place(change, {member.id: None}, change.actor.how, leaving=True)
     change.member_fact(MemberRemoved(member.id))
     change.audit(action, ("member", member.id), before, shown(member))
     change.dimension("member", member.id)
@@ -288,7 +310,7 @@ def shown(member: Member) -> dict[str, object]:
 
 def find_by_address(change: Change, address: str) -> Member | None:
     """The member with this e-mail address or alias, if one is there and not removed."""
-    alias = change.session.get(MemberAlias, (change.organization_id, fold(address)))
+    alias = change.session.get(MemberAlias, (change.organization_id, fold(address.strip())))
     if alias is None:
         return None
     member = change.session.get(Member, (change.organization_id, alias.member_id))
@@ -297,17 +319,12 @@ def find_by_address(change: Change, address: str) -> Member | None:
 
 def rejoin_or_create(change: Change, new: NewMember) -> Member:
     """Creates a member, or brings back the removed one who has this address."""
-    folded = fold(new.email or new.user_name or "")
-    former = change.session.scalar(
-        select(Member).where(
-            Member.organization_id == change.organization_id,
-            (Member.email_folded == folded) | (Member.user_name_folded == folded),
-            Member.removed_at.is_not(None),
-        )
-    )
+    address = new.email or new.user_name or ""
+    holders = holders_of_address(change, fold(address)) if address else []
+    former = holders[0] if holders and holders[0].removed_at is not None else None
     if former is None:
         return create_member(change, new)
     if new.member_id not in (None, former.id):
-        raise Refused(409, "address_taken", "A former member has this address.", "email")
+        raise address_taken(former, address, "email")
     reactivate_member(change, former)
     return former

@@ -2,8 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import delete, select, update
 
 from api.errors import Refused, conflict, invalid, not_found
 from api.rules.change import Change
@@ -39,17 +41,30 @@ def live_group(change: Change, group_id: str, where: str = "group_id") -> Billin
     return group
 
 
-def current_memberships(change: Change, member_ids: Iterable[str]) -> dict[str, Membership]:
-    found: dict[str, Membership] = {}
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The group a member is in, since when, and which way it came there."""
+
+    member_id: str
+    group_id: str
+    joined_at: datetime
+    how: str
+
+
+def current_places(change: Change, member_ids: Iterable[str]) -> dict[str, Place]:
+    """The place of each member that has one; Unassigned members are absent."""
+    places: dict[str, Place] = {}
     for portion in chunks(member_ids):
-        rows = change.session.scalars(
-            select(Membership).where(
+        rows = change.session.execute(
+            select(
+                Membership.member_id, Membership.group_id, Membership.joined_at, Membership.how
+            ).where(
                 Membership.organization_id == change.organization_id,
                 Membership.member_id.in_(portion),
             )
         )
-        found.update((row.member_id, row) for row in rows)
-    return found
+        places.update((row[0], Place(*row)) for row in rows)
+    return places
 
 
 def require_members(change: Change, member_ids: Sequence[str], where: str) -> None:
@@ -105,16 +120,16 @@ def add_members(change: Change, group_id: str, member_ids: Sequence[str], where:
     group = live_group(change, group_id)
     refuse_synced(change, group)
     require_members(change, member_ids, where)
-    current = current_memberships(change, member_ids)
+    places = current_places(change, member_ids)
     for index, member_id in enumerate(member_ids):
-        there = current.get(member_id)
-        if there is not None and there.group_id != group_id:
+        place_now = places.get(member_id)
+        if place_now is not None and place_now.group_id != group_id:
             raise conflict(
                 "member_in_other_group",
                 f"Member {member_id!r} is in another group.",
                 f"{where}[{index}]",
                 "Remove the member from that group first, or use an atomic move.",
-                group_id=there.group_id,
+                group_id=place_now.group_id,
             )
     place(change, dict.fromkeys(member_ids, group_id), change.actor.how)
 
@@ -124,10 +139,10 @@ def remove_members(change: Change, group_id: str, member_ids: Sequence[str], whe
     group = live_group(change, group_id)
     refuse_synced(change, group)
     require_members(change, member_ids, where)
-    current = current_memberships(change, member_ids)
+    places = current_places(change, member_ids)
     for index, member_id in enumerate(member_ids):
-        there = current.get(member_id)
-        if there is None or there.group_id != group_id:
+        place_now = places.get(member_id)
+        if place_now is None or place_now.group_id != group_id:
             raise conflict(
                 "member_not_in_group",
                 f"Member {member_id!r} is not in this group.",
@@ -144,15 +159,15 @@ def move_members(change: Change, moves: Mapping[str, str], where: str = "moves")
         group_id: live_group(change, group_id)
         for group_id in sorted(set(moves.values()) - {UNASSIGNED})
     }
-    current = current_memberships(change, moves)
+    places = current_places(change, moves)
     placements: dict[str, str | None] = {}
     for member_id, group_id in moves.items():
-        there = current.get(member_id)
+        place_now = places.get(member_id)
         target = None if group_id == UNASSIGNED else group_id
-        if (there.group_id if there else None) == target:
+        if (place_now.group_id if place_now else None) == target:
             continue
-        if there is not None:
-            refuse_synced(change, live_group(change, there.group_id))
+        if place_now is not None:
+            refuse_synced(change, live_group(change, place_now.group_id))
         if target is not None:
             refuse_synced(change, targets[target])
         placements[member_id] = target
@@ -164,20 +179,21 @@ def place(
     placements: Mapping[str, str | None],
     how: AssignedBy,
     *,
-    tell: bool = True,
+    leaving: bool = False,
 ) -> None:
     """Puts each member where it says (None: Unassigned), without asking whether that is allowed.
 
-    Ends and begins memberships, labels the groups, records facts (unless `tell` is false: where
-    another fact says the same) and audit entries. Who is there already is left alone.
+    Ends and begins memberships, labels the groups, records facts and audit entries. Who is there
+    already is left alone. `leaving` is for members who leave the organization, or whose group is
+    deleted: that has a fact of its own, and is no way to configure a group.
     """
-    current = current_memberships(change, placements)
+    places = current_places(change, placements)
     moved = {
         member_id: group_id
         for member_id, group_id in placements.items()
-        if (current[member_id].group_id if member_id in current else None) != group_id
+        if (places[member_id].group_id if member_id in places else None) != group_id
     }
-    former = [current[member_id] for member_id in moved if member_id in current]
+    former = [places[member_id] for member_id in moved if member_id in places]
     _end(change, former)
     started = [
         {
@@ -192,48 +208,47 @@ def place(
     ]
     insert_rows(change.session, Membership, started)
     for member_id, group_id in moved.items():
-        before = current[member_id].group_id if member_id in current else UNASSIGNED
+        before = places[member_id].group_id if member_id in places else UNASSIGNED
         after = group_id or UNASSIGNED
-        if tell:
+        if not leaving:
             change.member_fact(MemberAssigned(member_id, after, how))
         change.audit(
             "member.move", ("member", member_id), {"group_id": before}, {"group_id": after}
         )
     touched = {row.group_id for row in former} | {str(row["group_id"]) for row in started}
-    _label(change, touched, how)
+    _touch(change, touched)
+    if not leaving and how != "scim":
+        _label(change, touched, how)
 
 
-def _end(change: Change, memberships: Sequence[Membership]) -> None:
-    if not memberships:
-        return
+def _end(change: Change, ended: Sequence[Place]) -> None:
     insert_rows(
         change.session,
         FormerMembership,
         [
             {
-                "organization_id": row.organization_id,
-                "member_id": row.member_id,
-                "group_id": row.group_id,
-                "joined_at": row.joined_at,
+                "organization_id": change.organization_id,
+                "member_id": place.member_id,
+                "group_id": place.group_id,
+                "joined_at": place.joined_at,
                 "left_at": change.now,
-                "how": row.how,
+                "how": place.how,
             }
-            for row in memberships
+            for place in ended
         ],
     )
-    for portion in chunks(row.member_id for row in memberships):
-        keys = [(change.organization_id, member_id) for member_id in portion]
+    for portion in chunks(place.member_id for place in ended):
         change.session.execute(
             delete(Membership)
-            .where(tuple_(Membership.organization_id, Membership.member_id).in_(keys))
+            .where(
+                Membership.organization_id == change.organization_id,
+                Membership.member_id.in_(portion),
+            )
             .execution_options(synchronize_session=False)
         )
-    for row in memberships:
-        change.session.expunge(row)
 
 
-def _label(change: Change, group_ids: Iterable[str], how: AssignedBy) -> None:
-    """The last way used to change a group's members; synced groups keep `scim`."""
+def _touch(change: Change, group_ids: Iterable[str]) -> None:
     for portion in chunks(sorted(group_ids)):
         change.session.execute(
             update(BillingGroup)
@@ -244,6 +259,12 @@ def _label(change: Change, group_ids: Iterable[str], how: AssignedBy) -> None:
             )
             .values(updated_at=change.now)
         )
+
+
+def _label(change: Change, group_ids: Iterable[str], how: AssignedBy) -> None:
+    """A group shows the last way by which a person changed its members. `scim` is no such way: it
+    is what synced groups show, and a group that a synced one took a member from is none."""
+    for portion in chunks(sorted(group_ids)):
         change.session.execute(
             update(BillingGroup)
             .where(
@@ -259,7 +280,7 @@ def _label(change: Change, group_ids: Iterable[str], how: AssignedBy) -> None:
 
 def members_by_group(change: Change, group_ids: Sequence[str]) -> dict[str, list[str]]:
     """Who is in each of these groups now."""
-    found: dict[str, list[str]] = defaultdict(list)
+    members: dict[str, list[str]] = defaultdict(list)
     for portion in chunks(group_ids):
         rows = change.session.execute(
             select(Membership.group_id, Membership.member_id)
@@ -270,5 +291,5 @@ def members_by_group(change: Change, group_ids: Sequence[str]) -> dict[str, list
             .order_by(Membership.member_id)
         )
         for group_id, member_id in rows:
-            found[group_id].append(member_id)
-    return found
+            members[group_id].append(member_id)
+    return members

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy import select
 
@@ -14,6 +13,7 @@ from api.storage.ledgers import Price
 from api.storage.models import Organization
 from api.storage.store import lock_price_book
 from schemas.records import FundingGroup, OrganizationCreated, PriceSet, Settings
+from schemas.time_zones import is_time_zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class OrganizationSettings:
             raise invalid("A currency is three capital letters, as `USD`.", "currency")
         if not 0 <= self.credit_price_micro <= 10**15:
             raise invalid("The price of a credit is 0 to 10^15 micro-units.", "credit_price_micro")
-        try:
-            ZoneInfo(self.time_zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        if not is_time_zone(self.time_zone):
             raise invalid(
-                "There is no such time zone; e.g. `Europe/Berlin`.", "time_zone"
-            ) from error
+                f"There is no time zone {self.time_zone!r}.",
+                "time_zone",
+                "Use a name of the IANA database, as `Europe/Berlin`.",
+            )
 
 
 def settings_of(organization: Organization) -> OrganizationSettings:

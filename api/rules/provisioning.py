@@ -3,21 +3,21 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
-
-from api.errors import Refused, conflict, not_found
+from api.errors import invalid, not_found
 from api.rules.change import Change
 from api.rules.members import (
     NewMember,
+    address_taken,
     create_member,
     deactivate_member,
+    holders_of_address,
     reactivate_member,
     record_update,
     remove_member,
     set_addresses,
     shown,
 )
-from api.rules.names import EMAIL, fold
+from api.rules.names import EMAIL, check_external_id, fold, refuse_unseen
 from api.storage.base import NAME_LIMIT_CHARACTERS
 from api.storage.models import Member
 
@@ -46,15 +46,13 @@ class ProvisionedUser:
         return printable.strip()[:NAME_LIMIT_CHARACTERS]
 
     def check(self) -> None:
-        """Raises Refused where the user name cannot be kept."""
+        """Raises Refused where the user name or the external id cannot be kept as it is."""
         if not 0 < len(self.user_name) <= NAME_LIMIT_CHARACTERS:
-            raise Refused(
-                400,
-                "invalid",
-                f"A userName has 1 to {NAME_LIMIT_CHARACTERS} characters.",
-                "userName",
-                details={"scimType": "invalidValue"},
-            )
+            raise invalid(f"A userName has 1 to {NAME_LIMIT_CHARACTERS} characters.", "userName")
+        if self.user_name != self.user_name.strip():
+            raise invalid("The userName begins or ends with a space.", "userName")
+        refuse_unseen(self.user_name, "userName")
+        check_external_id(self.external_id)
 
 
 def provisioned_member(change: Change, member_id: str) -> Member:
@@ -71,9 +69,7 @@ def provision(change: Change, user: ProvisionedUser) -> Member:
     Raises Refused (409) where somebody present has the user name or the address.
     """
     user.check()
-    former = _holder(change, user)
-    if former is not None and former.removed_at is None:
-        raise conflict("address_taken", f"There is a user {user.user_name!r} already.", "userName")
+    former = _former(change, user)
     if former is not None:
         reactivate_member(change, former)
         return update_provisioned(change, former, user)
@@ -92,18 +88,18 @@ def provision(change: Change, user: ProvisionedUser) -> Member:
     return member
 
 
-def _holder(change: Change, user: ProvisionedUser) -> Member | None:
-    folded = fold(user.user_name)
-    addresses = {folded, fold(user.email)} if user.email else {folded}
-    return change.session.scalar(
-        select(Member)
-        .where(
-            Member.organization_id == change.organization_id,
-            (Member.user_name_folded == folded) | Member.email_folded.in_(addresses),
-        )
-        .order_by(Member.removed_at.is_not(None))
-        .limit(1)
-    )
+def _former(change: Change, user: ProvisionedUser) -> Member | None:
+    """The removed member who had the user name, or else the address.
+
+    Raises Refused (409) where somebody present has one of them.
+    """
+    former: Member | None = None
+    for text, where in ((user.user_name, "userName"), (user.email, "emails")):
+        for holder in holders_of_address(change, fold(text)) if text else []:
+            if holder.removed_at is None:
+                raise address_taken(holder, str(text), where)
+            former = former or holder
+    return former
 
 
 def update_provisioned(change: Change, member: Member, user: ProvisionedUser) -> Member:

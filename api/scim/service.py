@@ -24,6 +24,7 @@ from api.rules.directory import (
     directory_members,
     rename_directory_group,
     set_directory_members,
+    set_external_id,
 )
 from api.rules.groups import follow_name
 from api.rules.memberships import chunks
@@ -339,7 +340,7 @@ def patch_group(change: Change, group_id: str, document: dict[str, Any], base: s
 
 
 def _update_group(change: Change, row: DirectoryGroup, group: Any) -> None:
-    row.external_id = group.external_id
+    set_external_id(change, row, group.external_id)
     if rename_directory_group(change, row, group.display_name):
         billing = change.session.scalar(
             select(BillingGroup).where(

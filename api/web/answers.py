@@ -14,6 +14,7 @@ from api.errors import Refused
 
 SCIM_ERROR: Final = "urn:ietf:params:scim:api:messages:2.0:Error"
 SCIM_TYPE: Final = "application/scim+json"
+DEFAULT_SCIM_TYPES: Final = {400: "invalidValue", 409: "uniqueness"}
 
 
 class ErrorBody(BaseModel):
@@ -89,7 +90,7 @@ def _scim_error(refused: Refused) -> Response:
         "status": str(refused.status),
         "detail": _sendable(f"{refused.message} {refused.what_to_do}".strip()),
     }
-    scim_type = refused.details.get("scimType") or {409: "uniqueness"}.get(refused.status)
+    scim_type = refused.details.get("scimType") or DEFAULT_SCIM_TYPES.get(refused.status)
     if scim_type:
         body["scimType"] = scim_type
     return Response(

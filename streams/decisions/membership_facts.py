@@ -4,7 +4,6 @@ import re
 from bisect import insort
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import structs
 
@@ -33,6 +32,7 @@ from schemas.records import (
     Timeline,
     WebsiteAssigned,
 )
+from schemas.time_zones import is_time_zone
 from streams.decisions.attribution import Effective, Validity, as_of
 from streams.decisions.fact_checks import check_fact, invalid
 from streams.decisions.ledger import Cause, close, copy_of
@@ -104,17 +104,9 @@ def _check_settings(fact: Settings) -> Rejected | None:
         return invalid(
             f"billing_anchor_day is {shown(fact.billing_anchor_day)}; it must be from 1 to 31."
         )
-    if not _is_time_zone(fact.time_zone):
+    if not is_time_zone(fact.time_zone):
         return invalid(f"time_zone is {shown(fact.time_zone)}, which is no IANA time zone.")
     return None
-
-
-def _is_time_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
 
 
 def _assigned(fact: MemberAssigned, draft: Draft, cause: Cause) -> Result:

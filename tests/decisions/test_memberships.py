@@ -54,6 +54,9 @@ def reason_of(outcome: FactOutcome) -> str:
     settings time_zone=Europe/Berlin 0                              | applied
     settings time_zone=../etc/passwd 0                              | invalid_fact
     settings time_zone=America 0                                    | invalid_fact
+    settings time_zone=right/Europe/Berlin 0                        | invalid_fact
+    settings time_zone=posix/Europe/Berlin 0                        | invalid_fact
+    settings time_zone=localtime 0                                  | invalid_fact
     settings time_zone=EMPTY 0                                      | invalid_fact
     settings billing_anchor_day=31 0                                | applied
     settings billing_anchor_day=0 0                                 | invalid_fact
