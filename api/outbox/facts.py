@@ -27,6 +27,8 @@ from streams.kafka import client_options
 ROUND_FACTS: Final = 1_000
 REQUEST_TIMEOUT_MS: Final = 10_000
 LINGER_MS: Final = 0
+WRITE_WAIT_S: Final = 60.0
+"""What is published is noted behind any change that is being written: nobody waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class FactPublisher:
 
     def _write_checked(self, partition: TopicPartition, values: list[bytes], end: int) -> None:
         topic = partition.topic.removeprefix(self.settings.topic_prefix)
-        with self.store.write() as session:
+        with self.store.write(wait_s=WRITE_WAIT_S) as session:
             compare.check_known(session, topic, values, self.clock())
             compare.keep_position(session, partition.topic, partition.partition, end)
 
@@ -167,7 +169,7 @@ class FactPublisher:
         self._positions |= advanced
 
     def _mark(self, ids: list[int], advanced: dict[TopicPartition, int]) -> None:
-        with self.store.write() as session:
+        with self.store.write(wait_s=WRITE_WAIT_S) as session:
             session.execute(
                 update(OutboxFact)
                 .where(OutboxFact.id.in_(ids))

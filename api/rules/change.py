@@ -14,6 +14,7 @@ from api.storage.bulk import insert_rows
 from api.storage.ledgers import AuditEntry, DimensionChange, OutboxFact, PublishingHalt
 from api.storage.models import Organization
 from api.storage.store import Store
+from api.storage.turns import EVERYBODY
 from schemas import codec, topics
 from schemas.records import (
     AssignedBy,
@@ -185,12 +186,14 @@ class Control:
     committed: Callable[[], None] = lambda: None
 
     @contextmanager
-    def transaction(self, actor: Actor) -> Iterator[Transaction]:
-        """Commits at the end of the block; an exception undoes all of it.
+    def transaction(self, actor: Actor, whose: str = EVERYBODY) -> Iterator[Transaction]:
+        """Commits at the end of the block; an exception undoes all of it. `whose` names the
+        organization, where it is one: what changes the others need not wait for it.
 
-        Raises Refused (503) while publishing is halted: a version given now would be taken.
+        Raises Refused (503) where the turn to write does not come within seconds, and while
+        publishing is halted: a version given now would be taken.
         """
-        with self.store.write() as session:
+        with self.store.write(whose) as session:
             _refuse_while_halted(session)
             transaction = Transaction(session, actor, self.clock, self.alias_secret)
             yield transaction
@@ -200,5 +203,5 @@ class Control:
     @contextmanager
     def change(self, organization_id: str, actor: Actor) -> Iterator[Change]:
         """A transaction that changes one organization."""
-        with self.transaction(actor) as transaction:
+        with self.transaction(actor, organization_id) as transaction:
             yield transaction.change(organization_id)

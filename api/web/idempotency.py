@@ -20,6 +20,7 @@ from starlette.responses import Response
 from api.errors import Refused
 from api.rules.change import Change, Transaction
 from api.storage.ledgers import IdempotencyKey
+from api.storage.turns import EVERYBODY
 from api.web.answers import Json
 from api.web.context import Api, Caller
 
@@ -102,7 +103,7 @@ def _transact(
     organization_id: str | None,
     do: Callable[[Transaction], Answer],
 ) -> Response:
-    with api.control.transaction(caller.actor()) as transaction:
+    with api.control.transaction(caller.actor(), organization_id or EVERYBODY) as transaction:
         if organization_id is not None:
             transaction.change(organization_id)
         former = _find(transaction.session, caller, once)

@@ -87,7 +87,7 @@ def post_rotation(
 def delete_key(
     api: ApiPart, caller: Admin, organization_id: OrganizationId, key_id: KeyId
 ) -> Response:
-    with api.control.transaction(caller.actor()) as transaction:
+    with api.control.transaction(caller.actor(), organization_id) as transaction:
         key_rules.revoke_key(transaction, key_id, organization_id)
     return Response(status_code=204)
 

@@ -77,7 +77,7 @@ def store(empty_database: str) -> Iterator[Store]:
 def backup_of(store: Store) -> Store:
     """A copy of the database as it is now. Of SQLite's file everything is in the main one, since
     the last connection has been closed; PostgreSQL makes it from a template."""
-    store.engine.dispose()
+    store.close()
     url = make_url(store.url)
     assert url.database
     if store.is_sqlite:

@@ -1,6 +1,8 @@
 """The database holds the constraints, and its tables are those of the migrations."""
 
+import os
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -119,3 +121,41 @@ def test_a_failed_write_leaves_nothing(store: Store, control: Control) -> None:
         for table in ("billing_groups", "group_names"):
             assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 0
         assert session.get_one(Organization, "org_a").memberships_version == 1
+
+
+def test_a_read_is_one_snapshot(store: Store, control: Control) -> None:
+    with store.read() as session:
+        before = session.scalar(select(Organization.name))
+        with control.change("org_a", ADMIN) as change:
+            change.organization.name = "Renamed"
+        session.expire_all()
+        assert session.scalar(select(Organization.name)) == before == "Acme"
+
+
+def test_a_pool_that_is_used_up_is_an_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.storage.store.POOL_WAIT_S", 0.01)
+    for name in ("READS_AT_ONCE", "SQLITE_READS_AT_ONCE"):
+        monkeypatch.setattr(f"api.storage.store.{name}", 1)
+    small = Store(store.url)
+    with small.read() as first:
+        first.execute(text("SELECT 1"))
+        with pytest.raises(Refused) as refused, small.read() as second:
+            second.execute(text("SELECT 1"))
+    assert refused.value.status == 503
+    assert "Retry-After" in refused.value.headers
+    small.close()
+
+
+def test_the_database_is_its_owners(tmp_path: Path) -> None:
+    former = os.umask(0o022)
+    try:
+        opened = Store(f"sqlite:///{tmp_path / 'control-plane.sqlite'}")
+        migrate(opened)
+        with opened.write() as session:
+            session.execute(text("DELETE FROM idempotency_keys"))
+            made = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    finally:
+        os.umask(former)
+    opened.close()
+    assert len(made) == 3
+    assert set(made.values()) == {0o600}, made
