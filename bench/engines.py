@@ -1,7 +1,6 @@
 """The engines as processes: started, told what to do, watched, stopped."""
 
 import asyncio
-import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -18,7 +17,7 @@ from aiokafka.errors import KafkaError
 from bench.floor import Order
 from bench.loading import ends
 from bench.sampling import EngineEndedError
-from deploy.embedded.child import ChildProcess
+from deploy.embedded.child import ChildProcess, clean_environment
 from schemas import topics
 from schemas.settings import Settings
 from streams.kafka import client_options
@@ -33,9 +32,9 @@ PING_TIMEOUT_S: Final = 2.0
 
 def environment(values: Mapping[str, Any]) -> dict[str, str]:
     """The process's environment, with these settings and no others."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("METERING_")}
-    ours = {f"METERING_{name.upper()}": str(value) for name, value in values.items()}
-    return {**kept, **ours, "PYTHONPATH": str(ROOT)}
+    return clean_environment(
+        {f"METERING_{name.upper()}": str(value) for name, value in values.items()}
+    )
 
 
 class Progress:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.errors import Failure
-
-ROOT: Final = Path(__file__).resolve().parents[1]
+from deploy.embedded.child import PROJECT_ROOT, clean_environment
 
 DECISIONS_COVERAGE: Final = (
     "--quiet",
@@ -32,7 +31,7 @@ def check(pytest_arguments: list[str]) -> None:
         started_s = time.monotonic()
         sys.stderr.write(f"── {name}\n")
         sys.stderr.flush()
-        outcome = subprocess.run(command, cwd=ROOT, env=_environment(), check=False)
+        outcome = subprocess.run(command, cwd=PROJECT_ROOT, env=_environment(), check=False)
         if outcome.returncode != 0:
             raise Failure(f"{name} failed ({' '.join(command)})", outcome.returncode)
         sys.stderr.write(f"   {time.monotonic() - started_s:.0f} s\n")
@@ -51,9 +50,5 @@ def _static_steps() -> list[tuple[str, list[str]]]:
 
 def _environment() -> dict[str, str]:
     """Without what is configured for a pipeline: tests bring their own settings."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith("METERING_")
-    }
-    inherited["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}"
-    inherited["PYTHONPATH"] = str(ROOT)
-    return inherited
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return clean_environment({"PATH": path})

@@ -20,12 +20,12 @@ from sinks.blocks import Block, BlockBuilder
 from sinks.errors import RefusedError, SinkError, UnavailableError
 from sinks.group import Group
 from sinks.inserts import Inserter
-from sinks.outage import Outage
 from sinks.rows import TARGETS
 from sinks.status import Status
 from sinks.store import Store
 from streams.health import serve_health
 from streams.kafka import cluster_id
+from streams.outage import Outage
 from warehouse.late_facts import CHECK_INTERVAL_S, CHECK_SETTINGS, COUNT_CHANGED_STAMPS
 
 IDLE_FETCH_S: Final = 0.5
@@ -34,6 +34,8 @@ STOP_WAIT_S: Final = 10.0
 
 LAG_INTERVAL_S: Final = 2.0
 LAG_TIMEOUT_S: Final = 8.0
+ASK_INTERVAL_S: Final = 5.0
+ASK_TIMEOUT_S: Final = 5.0
 
 log = structlog.get_logger("sink")
 
@@ -71,26 +73,29 @@ class _Sink:
     def __init__(self, settings: Settings, from_earliest: bool) -> None:
         self._settings = settings
         self._from_earliest = from_earliest
-        self._clickhouse = Outage("clickhouse")
-        self._kafka = Outage("kafka")
-        self._fetching = Outage("kafka_fetch")
-        self._committing = Outage("kafka_commit")
+        self._clickhouse = _outage("clickhouse")
+        self._kafka = _outage("kafka")
+        self._fetching = _outage("kafka_fetch")
+        self._committing = _outage("kafka_commit")
         self.status = Status(self._clickhouse, self._kafka, self._fetching, self._committing)
+        self._is_storing = False
         self._blocks: asyncio.Queue[Block] = asyncio.Queue(maxsize=1)
 
     async def run_until(self, stopping: asyncio.Event) -> None:
         inserter = Inserter(self._settings)
         checker = Inserter(self._settings)
+        asker = Inserter(self._settings)
         main = asyncio.create_task(self._run(inserter, checker), name="sink")
+        asking = asyncio.create_task(self._watch_clickhouse(asker), name="clickhouse")
         waiter = asyncio.create_task(stopping.wait(), name="stopping")
         try:
             await asyncio.wait((main, waiter), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waiter.cancel()
-            main.cancel()
-            await asyncio.gather(main, waiter, return_exceptions=True)
-            await inserter.close()
-            await checker.close()
+            for task in (waiter, main, asking):
+                task.cancel()
+            await asyncio.gather(main, waiter, asking, return_exceptions=True)
+            for client in (inserter, checker, asker):
+                await client.close()
         if not main.cancelled():
             main.result()
 
@@ -178,6 +183,7 @@ class _Sink:
             if not group.may_store(block.generation):
                 continue
             group.finished.clear()
+            self._is_storing = True
             try:
                 await store.put(block)
                 if await self._commit(group, block):
@@ -186,6 +192,7 @@ class _Sink:
                     self.status.progress()
             finally:
                 group.finished.set()
+                self._is_storing = False
 
     async def _commit(self, group: Group, block: Block) -> bool:
         while True:
@@ -205,8 +212,25 @@ class _Sink:
                 async with asyncio.timeout(STOP_WAIT_S):
                     await group.finished.wait()
 
+    async def _watch_clickhouse(self, asker: Inserter) -> None:
+        """Whether it answers while there is nothing to store; otherwise the inserts tell."""
+        while True:
+            problem = ""
+            try:
+                async with asyncio.timeout(ASK_TIMEOUT_S):
+                    await asker.text("SELECT 1")
+            except (RefusedError, UnavailableError, TimeoutError) as error:
+                problem = str(error) or "no answer"
+            if not self._is_storing:
+                if problem:
+                    self._clickhouse.begin(problem)
+                else:
+                    self._clickhouse.end()
+            await asyncio.sleep(ASK_INTERVAL_S)
+
     async def _watch_lag(self, group: Group) -> None:
         while True:
+            generation = group.generation
             try:
                 async with asyncio.timeout(LAG_TIMEOUT_S):
                     lags = await group.lags()
@@ -215,6 +239,9 @@ class _Sink:
                 self._kafka.begin(str(error) or "no answer")
             else:
                 self._kafka.end()
+                if generation != group.generation:
+                    # Some of these partitions may be another sink's by now.
+                    continue
                 for partition, lag in lags.items():
                     metrics.LAG.labels(partition.topic, str(partition.partition)).set(lag)
                 self.status.lag_records = sum(lags.values())
@@ -232,6 +259,10 @@ class _Sink:
                 metrics.STAMPS_CHANGED.set(int(found))
                 metrics.STAMPS_CHECKED.set_to_current_time()
             await asyncio.sleep(CHECK_INTERVAL_S)
+
+
+def _outage(dependency: str) -> Outage:
+    return Outage(dependency, metrics.DEPENDENCY_UP.labels(dependency).set)
 
 
 __all__ = ["SinkError", "run", "serve"]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from sinks.outage import Outage
+from streams.outage import Outage
 
 STUCK_S: Final = 300.0
 """Not alive when records wait, nothing is known to be down, and nothing moved for so long."""

@@ -14,8 +14,8 @@ from sinks import metrics
 from sinks.blocks import Block
 from sinks.errors import RefusedError, UnavailableError
 from sinks.inserts import Inserter
-from sinks.outage import Outage
 from sinks.rows import REJECTS_TABLE, TARGETS, encode_reject
+from streams.outage import Outage
 
 REJECTS_IN_A_BLOCK_MAX: Final = 100
 """More bad rows than that are a fault of tables or release, not of rows: then everything waits for

@@ -13,6 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from schemas.reasons import Reason
 from streams.exactly_once import Committed
 from streams.exactly_once.lanes import Lane
+from streams.outage import Outage
 
 log = structlog.get_logger()
 
@@ -52,6 +53,9 @@ OLDEST_SECONDS = Gauge(
 )
 RECOVERY_SECONDS = Gauge("metering_recovery_seconds", "The last recovery took.", ["partition"])
 RECOVERED = Gauge("metering_recovered_records", "Records the last recovery read.", ["partition"])
+DEPENDENCY_UP = Gauge(
+    "metering_worker_dependency_up", "1 while it answers the worker: kafka.", ["dependency"]
+)
 LAST_COMMIT = Gauge("metering_last_commit_timestamp_seconds", "When the last commit was.")
 
 STUCK_S: Final = 120.0
@@ -77,16 +81,24 @@ class WorkerHealth:
     """Knows the lanes, when something was committed last, and how far behind the worker is."""
 
     def __init__(self) -> None:
+        self.kafka = Outage("kafka", DEPENDENCY_UP.labels("kafka").set)
         self._lanes: Mapping[int, Lane] = {}
-        self._assigned = False
+        self._is_assigned = False
         self._lag = 0
         self._last_progress_s = time.monotonic()
         LAST_COMMIT.set(0)
 
-    def lanes_changed(self, lanes: Mapping[int, Lane]) -> None:
-        self._assigned = bool(lanes) or self._assigned
+    def lanes_changed(self, lanes: Mapping[int, Lane], is_assigned: bool) -> None:
+        """`is_assigned` says that the group has decided which lanes are ours, be it none."""
+        self._is_assigned = is_assigned
         self._lanes = lanes
+        self._lag = 0
         self._last_progress_s = time.monotonic()
+        if not is_assigned:
+            # What these say of a partition is its next owner's to say.
+            for gauge in (LAG, RECOVERY_SECONDS, RECOVERED):
+                gauge.clear()
+            OLDEST_SECONDS.set(0)
 
     def recovered(self, partition: int, records: int, seconds: float) -> None:
         RECOVERY_SECONDS.labels(str(partition)).set(seconds)
@@ -122,14 +134,18 @@ class WorkerHealth:
             self.progress()
 
     def ready(self) -> str:
-        """Empty when ready, else why not."""
-        if not self._assigned:
-            return "no partitions assigned yet"
+        """Empty when ready, else why not. A worker that is left without partitions is ready."""
+        if self.kafka.problem:
+            return self.kafka.problem
+        if not self._is_assigned:
+            return "the consumer group has assigned no partitions yet"
         recovering = [lane.partition for lane in self._lanes.values() if not lane.running]
         return f"recovering partitions {recovering}" if recovering else ""
 
     def alive(self) -> str:
-        """Empty when alive, else why not."""
+        """Empty when alive, else why not. Waiting for a broker that is down is being alive."""
+        if self.kafka.problem:
+            return ""
         idle_s = time.monotonic() - self._last_progress_s
         if self._lag and idle_s > STUCK_S:
             return f"{self._lag} records wait and nothing was committed for {idle_s:.0f} s"

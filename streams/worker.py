@@ -1,4 +1,4 @@
-"""The worker process: waits for Kafka, serves metrics and health, runs the app until a signal."""
+"""The worker process: serves metrics and health, waits for Kafka, runs the app until a signal."""
 
 import asyncio
 import time
@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from schemas.settings import Settings
 from streams.app import build_app
 from streams.exactly_once import ExactlyOnce
+from streams.exactly_once.runtime import EXIT_FAILED
 from streams.health import serve_health
 from streams.kafka import check_topics
 from streams.metrics import WorkerHealth
@@ -20,70 +21,63 @@ log = structlog.get_logger()
 
 LAG_INTERVAL_S: Final = 2.0
 LAG_TIMEOUT_S: Final = 5.0
-FIRST_PAUSE_S: Final = 0.2
-LONGEST_PAUSE_S: Final = 5.0
+ANY_PARTITION: Final = 0
 
 
 def run(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT, then returns by SystemExit. A failure ends the process."""
-    uvloop.install()
-    asyncio.run(_wait_for_topics(settings))
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
     health = WorkerHealth()
+    loop.run_until_complete(_prepare(settings, health))
     app, runtime = build_app(settings, health)
 
     @app.task  # type: ignore[untyped-decorator]
     async def watch() -> None:
-        try:
-            await serve_health(
-                settings.metrics_host, settings.metrics_port, health.alive, health.ready
-            )
-            await _watch_lag(runtime, health)
-        except OSError as error:
-            runtime.fatal(f"metrics port {settings.metrics_port}", error)
+        await _watch_lag(runtime, health)
 
-    run_faust(app)
+    run_faust(app, loop)
 
 
-async def _wait_for_topics(settings: Settings) -> None:
-    """Waits with growing pauses until the broker answers; says so once, and once when it does."""
-    pause_s, said = FIRST_PAUSE_S, False
+async def _prepare(settings: Settings, health: WorkerHealth) -> None:
+    """Opens the port first: whoever asks is told what the worker waits for."""
+    try:
+        await serve_health(settings.metrics_host, settings.metrics_port, health.alive, health.ready)
+    except OSError as error:
+        log.critical("worker ends", where=f"metrics port {settings.metrics_port}", error=str(error))
+        raise SystemExit(EXIT_FAILED) from None
     while True:
         try:
             await check_topics(settings)
         except KafkaError as error:
-            if not said:
-                log.warning("waiting for Kafka", at=settings.kafka_bootstrap, error=repr(error))
-                said = True
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            health.kafka.begin(f"{settings.kafka_bootstrap} does not answer ({error!r})")
+            await health.kafka.wait()
         else:
-            if said:
-                log.info("Kafka answers")
+            health.kafka.end()
             return
 
 
 async def _watch_lag(runtime: ExactlyOnce, health: WorkerHealth) -> None:
-    """How far behind the lanes are, as the broker's ends tell."""
-    silent = False
+    """How far behind the lanes are, as the broker's ends tell, and whether it tells them."""
     while True:
         await asyncio.sleep(LAG_INTERVAL_S)
-        lanes = {number: lane for number, lane in runtime.lanes.items() if lane.running}
-        if not lanes:
+        if not runtime.is_attached:
             continue
+        asked = [number for number, lane in runtime.lanes.items() if lane.running]
         try:
             async with asyncio.timeout(LAG_TIMEOUT_S):
-                ends = await runtime.input_ends(lanes)
+                # A worker without partitions needs a broker all the same.
+                ends = await runtime.input_ends(asked or [ANY_PARTITION])
         except (KafkaError, TimeoutError) as error:
-            if not silent:
-                log.warning("Kafka does not answer", error=type(error).__name__)
-            silent = True
+            health.kafka.begin(str(error) or "no answer")
             continue
-        if silent:
-            log.info("Kafka answers again")
-            silent = False
+        health.kafka.end()
+        # Some may have gone elsewhere while the broker was asked.
+        lanes = {number: lane for number, lane in runtime.lanes.items() if lane.running}
         lags = {
             (name, number): max(0, end - lanes[number].positions[name])
             for (name, number), end in ends.items()
+            if number in lanes
         }
         waiting_ms = [lane.oldest_queued_ms for lane in lanes.values() if lane.oldest_queued_ms]
         age_s = max(0.0, time.time() - min(waiting_ms) / 1000) if waiting_ms else 0.0

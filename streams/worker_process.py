@@ -1,5 +1,6 @@
 """Runs a Faust app as a process, without Faust's command line, banner and web server."""
 
+import asyncio
 import gc
 from typing import NoReturn
 
@@ -17,11 +18,11 @@ class _Worker(Worker):  # type: ignore[misc]
         """Faust's would replace the handlers."""
 
 
-def run_faust(app: faust.App) -> NoReturn:
+def run_faust(app: faust.App, loop: asyncio.AbstractEventLoop | None = None) -> NoReturn:
     """Runs until SIGTERM or SIGINT; exits the process."""
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 20, 50)
-    worker = _Worker(app, quiet=True, redirect_stdouts=False)
+    worker = _Worker(app, quiet=True, redirect_stdouts=False, loop=loop)
     worker.spinner = None
     worker.execute_from_commandline()
     raise SystemExit

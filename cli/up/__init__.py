@@ -4,7 +4,6 @@ Lives here: the data directory, the parts, their supervisor, the demo. What runs
 code with METERING_ variables, on real Kafka and the ClickHouse engine of `deploy.embedded`.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -19,7 +18,6 @@ from cli.configuration import (
     API_URL,
     FILE_VARIABLE,
     OPERATOR_KEY,
-    PREFIX,
     UP_FILE,
     data_directory,
     explicit_variables,
@@ -30,9 +28,9 @@ from cli.errors import Failure
 from cli.up.data_dir import DataDirectory
 from cli.up.demo_state import DEMO_ORGANIZATION
 from cli.up.directions import directions
-from cli.up.parts import ROOT, Command, last_words
+from cli.up.parts import Command, last_words
 from cli.up.supervisor import StopRequested, Supervisor, stopping_on_signals
-from deploy.embedded.child import EngineError
+from deploy.embedded.child import EngineError, clean_environment
 from deploy.embedded.clickhouse import EmbeddedClickHouse
 from deploy.embedded.kafka import EmbeddedKafka
 
@@ -263,12 +261,10 @@ def _failure(arguments: tuple[str, ...], settings_file: Path) -> str:
 def _command(
     arguments: tuple[str, ...], settings_file: Path, timeout_s: float
 ) -> "subprocess.CompletedProcess[str]":
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    environment = {**inherited, FILE_VARIABLE: str(settings_file), "PYTHONPATH": str(ROOT)}
     try:
         return subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
-            env=environment,
+            env=clean_environment({FILE_VARIABLE: str(settings_file)}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

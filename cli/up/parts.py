@@ -1,6 +1,5 @@
 """The parts that `up` runs, each startable and stoppable again: engines and our own processes."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -9,9 +8,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from cli.up.data_dir import DataDirectory
-from deploy.embedded.child import ChildProcess
+from deploy.embedded.child import ChildProcess, clean_environment
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 READY_S: Final = 120.0
 """A worker that rebuilds a lost disk from the changelogs is not ready at once."""
 STOP_S: Final = 20.0
@@ -75,11 +73,8 @@ class Command:
     def launch(self) -> None:
         """Start it and return at once: several parts start side by side."""
         self._child = self._new_child()
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("METERING_")
-        }
-        environment = {**inherited, **self._environment, "PYTHONPATH": str(ROOT)}
-        self._child.start([sys.executable, "-m", "cli", *self._arguments], environment)
+        command = [sys.executable, "-m", "cli", *self._arguments]
+        self._child.start(command, clean_environment(self._environment))
 
     def wait_until_ready(self) -> None:
         """Raises `EngineError` when it ends before, or is not ready within `READY_S`."""

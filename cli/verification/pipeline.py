@@ -5,7 +5,6 @@ as a supervisor does. Engines are restarted by who kills them.
 """
 
 import asyncio
-import os
 import shutil
 import signal
 import subprocess
@@ -17,12 +16,11 @@ from typing import Final
 
 from cli.verification.cast import ALIAS_SECRET
 from deploy.embedded import EmbeddedClickHouse, EmbeddedKafka
-from deploy.embedded.child import DIE_WITH_PARENT
+from deploy.embedded.child import ChildProcess, clean_environment
 from schemas.settings import Settings
 from streams.kafka import create_topics
 from warehouse.migrations import migrate
 
-PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 PARTITIONS: Final = 8
 SESSION_TIMEOUT_S: Final = 5
 LATE_GRACE_S: Final = 3
@@ -48,59 +46,39 @@ class Process:
     log: Path
     wanted: bool = False
     ended_by_itself: int = 0
-    _process: "subprocess.Popen[bytes] | None" = None
+
+    def __post_init__(self) -> None:
+        self._child = ChildProcess(self.name, self.log, die_with_parent=True, keeps_output=True)
 
     @property
     def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._child.is_running
 
     @property
     def exit_code(self) -> int | None:
-        return None if self._process is None else self._process.poll()
+        return self._child.exit_code
 
     def start(self) -> None:
-        guard = [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid())]
         self.wanted = True
         with self.log.open("ab") as log:
             log.write(b"---- start\n")
-            log.flush()
-            self._process = subprocess.Popen(
-                [*guard, *self.command],
-                env=dict(self.environment),
-                cwd=PROJECT_ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._child.start(self.command, self.environment)
 
     def kill(self) -> None:
         """`kill -9`, and stays down until `start`. Also for a frozen one."""
         self.wanted = False
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._child.kill()
 
     def freeze(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._child.send(signal.SIGSTOP)
 
     def wake(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._child.send(signal.SIGCONT)
 
     async def stop(self) -> None:
         """SIGTERM; killed when it takes too long."""
         self.wanted = False
-        if self._process is None or not self.is_running:
-            return
-        self._process.send_signal(signal.SIGCONT)
-        self._process.send_signal(signal.SIGTERM)
-        for _ in range(int(STOP_S / WATCH_INTERVAL_S)):
-            if not self.is_running:
-                return
-            await asyncio.sleep(WATCH_INTERVAL_S)
-        self.kill()
+        await asyncio.to_thread(self._child.stop, STOP_S)
 
 
 @dataclass
@@ -163,7 +141,6 @@ class Pipeline:
         finished = subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
             env=dict(self.sink.environment),
-            cwd=PROJECT_ROOT,
             capture_output=True,
             text=True,
             timeout=COMMAND_TIMEOUT_S,
@@ -193,17 +170,9 @@ class Pipeline:
         return self._process(name, name, [sys.executable, "-m", *module])
 
     def _process(self, name: str, instance: str, command: list[str]) -> Process:
-        inherited = {
-            variable: value
-            for variable, value in os.environ.items()
-            if not variable.startswith("METERING_")
-        }
-        environment = {
-            **inherited,
-            **_variables(self.settings),
-            "METERING_INSTANCE_ID": instance,
-            "PYTHONPATH": str(PROJECT_ROOT),
-        }
+        environment = clean_environment(
+            {**_variables(self.settings), "METERING_INSTANCE_ID": instance}
+        )
         return Process(name, command, environment, self.directory / f"{name}.log")
 
     def _settings(self) -> Settings:

@@ -1,7 +1,7 @@
-"""One engine as a child process: started, watched until ready, stopped or killed.
+"""A child process, an engine or one of ours: started, watched until ready, stopped or killed.
 
-Guarantees: `start` returns only when the engine answers, or raises `EngineError` with the tail of
-its output and leaves no process behind; `stop` and `kill` return only when the process is gone.
+Guarantees: `wait_until` returns only when the child is ready, or raises `EngineError` with the tail
+of its output and leaves no process behind; `stop` and `kill` return only when the process is gone.
 Every call blocks its thread; from asyncio use `asyncio.to_thread`.
 """
 
@@ -19,8 +19,19 @@ from threading import Lock, Thread
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 POLL_SECONDS = 0.05
 TAIL_BYTES = 4_000
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+SETTINGS_PREFIX = "METERING_"
 
 _Start = Callable[[], "subprocess.Popen[bytes]"]
+
+
+def clean_environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a process of ours is given: the machine's variables without any setting of ours, where
+    our code is, and then these variables."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(SETTINGS_PREFIX)
+    }
+    return {**inherited, "PYTHONPATH": str(PROJECT_ROOT), **(variables or {})}
 
 
 class EngineError(RuntimeError):
@@ -30,8 +41,12 @@ class EngineError(RuntimeError):
 class ChildProcess:
     """A command with its output in a file. Not for use from two threads at once."""
 
-    def __init__(self, name: str, output: Path, *, die_with_parent: bool) -> None:
+    def __init__(
+        self, name: str, output: Path, *, die_with_parent: bool, keeps_output: bool = False
+    ) -> None:
+        """`keeps_output`: what a former start wrote stays before what the next one writes."""
         self.name = name
+        self._mode = "ab" if keeps_output else "wb"
         self.output = output
         self.die_with_parent = die_with_parent
         self._process: subprocess.Popen[bytes] | None = None
@@ -57,7 +72,7 @@ class ChildProcess:
         full = [*self._guard(), *command]
 
         def spawn() -> "subprocess.Popen[bytes]":
-            with self.output.open("wb") as output:
+            with self.output.open(self._mode) as output:
                 return subprocess.Popen(
                     full,
                     env=dict(environment),
@@ -86,8 +101,9 @@ class ChildProcess:
         """Ask it to end cleanly; kill it when it has not within the time given."""
         if self._process is None:
             return
-        if self.is_running:
-            self._process.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
+        # One that was frozen ends only when it runs.
+        self.send(signal.SIGCONT)
         try:
             self._process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
@@ -99,6 +115,11 @@ class ChildProcess:
         if self.is_running:
             self._process.kill()
         self._process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal, if it runs."""
+        if self._process is not None and self.is_running:
+            self._process.send_signal(number)
 
     def failure(self, what: str, *logs: Path) -> EngineError:
         tails = "".join(_tail(path) for path in (self.output, *logs))

@@ -45,8 +45,10 @@ class ExactlyOnce:
         *,
         on_commit: Callable[[Committed], None] = lambda _: None,
         on_recovered: Callable[[int, int, float], None] = lambda *_: None,
-        on_lanes: Callable[[Mapping[int, Lane]], None] = lambda _: None,
+        on_lanes: Callable[[Mapping[int, Lane], bool], None] = lambda *_: None,
     ) -> None:
+        """`on_lanes` is given the lanes, and whether the group has assigned them: not so from a
+        revocation to the next assignment, which may be of none."""
         self.config = config
         self.on_commit = on_commit
         self.on_recovered = on_recovered
@@ -100,7 +102,7 @@ class ExactlyOnce:
         for partition in sorted(partitions):
             if partition not in self.lanes:
                 self.lanes[partition] = Lane(self, partition)
-        self._on_lanes(self.lanes)
+        self._on_lanes(self.lanes, True)
 
     async def end_lanes(self) -> None:
         """All of them: a rebalance revokes everything, and a lane is one assignment."""
@@ -108,7 +110,7 @@ class ExactlyOnce:
         if self._inputs is not None:
             await self._inputs.unfollow_all()
         await asyncio.gather(*(lane.end() for lane in ending.values()))
-        self._on_lanes(self.lanes)
+        self._on_lanes(self.lanes, False)
 
     def lanes_with_room(self) -> dict[TopicPartition, Lane]:
         """For which lanes the main input is to be fetched now: those that could decide at once
@@ -176,6 +178,11 @@ class ExactlyOnce:
                     f"{start}: the records between were deleted by the topic's retention"
                 )
         return positions
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether Faust's consumer has started, so that the inputs can be asked about."""
+        return self._inputs is not None
 
     async def begin_fetching(self, lane: Lane) -> None:
         await self._fetching.follow(lane)

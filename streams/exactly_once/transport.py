@@ -113,6 +113,12 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         await self.runtime.end_lanes()
         await super().on_partitions_revoked(revoked)
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        await super().on_partitions_assigned(assigned, generation_id)
+        if not assigned:
+            # Faust seeks nothing then.
+            self.runtime.start_lanes(())
+
     async def perform_seek(self) -> None:
         """Starts the lanes and returns: Faust cancels a long seek silently after 90 s."""
         self.runtime.start_lanes({tp.partition for tp in self.assignment()})

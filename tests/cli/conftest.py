@@ -1,6 +1,5 @@
 """Commands as people run them: in a process of their own, with METERING_ variables."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -9,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from deploy.embedded.child import clean_environment
 from schemas.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
 RunCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -24,12 +23,6 @@ def environment_of(settings: Settings) -> dict[str, str]:
         if text is not None:
             variables[f"METERING_{field.upper()}"] = str(text)
     return variables
-
-
-def bare_environment() -> dict[str, str]:
-    """The machine's, without any METERING_ variable."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("METERING_")}
-    return {**kept, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture
@@ -48,8 +41,7 @@ def run_command(tmp_path: Path) -> RunCommand:
             [sys.executable, "-m", "cli", *arguments],
             cwd=tmp_path,
             env={
-                **bare_environment(),
-                "METERING_DATA_DIR": str(tmp_path / ".metering"),
+                **clean_environment({"METERING_DATA_DIR": str(tmp_path / ".metering")}),
                 **given,
                 **(environment or {}),
             },

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.cli.conftest import ROOT, bare_environment
+from deploy.embedded.child import PROJECT_ROOT, clean_environment
 
 START_S = 120.0
 STOP_S = 60.0
@@ -26,8 +26,8 @@ class RunningUp:
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
-                cwd=ROOT,
-                env=bare_environment(),
+                cwd=PROJECT_ROOT,
+                env=clean_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -16,8 +16,8 @@ from cli.configuration import (
     unknown_variables,
 )
 from cli.errors import Failure
+from deploy.embedded.child import PROJECT_ROOT
 from schemas.settings import Settings
-from tests.cli.conftest import ROOT
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def test_a_running_up_is_found_by_its_data_directory(
 
 def test_the_default_data_directory_is_the_same_from_anywhere(bare: pytest.MonkeyPatch) -> None:
     bare.delenv("METERING_DATA_DIR")
-    assert data_directory() == load_settings().data_dir == ROOT / ".metering"
+    assert data_directory() == load_settings().data_dir == PROJECT_ROOT / ".metering"
     bare.chdir("/")
-    assert data_directory() == load_settings().data_dir == ROOT / ".metering"
+    assert data_directory() == load_settings().data_dir == PROJECT_ROOT / ".metering"
 
 
 def test_an_up_that_runs_is_told_from_one_that_ran(

@@ -18,9 +18,10 @@ from cli.emit import Outcome, emit, key_of
 from cli.errors import Failure
 from cli.kafka import connected, reader
 from deploy.embedded import EmbeddedKafka
+from deploy.embedded.child import clean_environment
 from schemas.settings import Settings
 from streams.kafka import create_topics
-from tests.cli.conftest import RunCommand, bare_environment, environment_of
+from tests.cli.conftest import RunCommand, environment_of
 from tests.conftest import MakeSettings
 
 
@@ -116,7 +117,7 @@ async def test_a_pipe_is_not_held_back_until_it_closes(settings: Settings) -> No
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "cli", "emit", "-"),
-        env={**bare_environment(), **environment_of(settings)},
+        env=clean_environment(environment_of(settings)),
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

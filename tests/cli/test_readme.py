@@ -15,12 +15,12 @@ from pydantic.fields import FieldInfo
 from api.options import ApiOptions
 from cli import facts_import, groups, keys
 from cli.__main__ import app
+from deploy.embedded.child import PROJECT_ROOT, clean_environment
 from schemas.settings import DEFAULT_DATA_DIR, Settings
-from tests.cli.conftest import ROOT, bare_environment
 from tests.cli.readme import Terminal, blocks, normalized, with_outputs
 from tests.cli.running_up import RunningUp
 
-README = ROOT / "README.md"
+README = PROJECT_ROOT / "README.md"
 UPDATE = "METERING_README_UPDATE"
 
 
@@ -31,7 +31,7 @@ def test_the_commands_print_what_it_says(tmp_path: Path) -> None:
     up = RunningUp(tmp_path / "data", "--demo")
     try:
         up.wait_for(r"up after \d+ s")
-        environment = {**bare_environment(), "METERING_DATA_DIR": str(up.data_dir)}
+        environment = clean_environment({"METERING_DATA_DIR": str(up.data_dir)})
         terminal = Terminal(tmp_path, environment)
         examples = [example for block in blocks(text) for example in block]
         try:

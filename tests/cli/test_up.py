@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import bare_environment
+from deploy.embedded.child import clean_environment
 from tests.cli.running_up import RunningUp, all_gone
 
 FIRST_REPORT_S = 60.0
@@ -26,7 +26,7 @@ def metering(data_dir: Path, *arguments: str, stdin: str = "") -> str:
     """What a command in another terminal prints."""
     outcome = subprocess.run(
         [sys.executable, "-m", "cli", *arguments],
-        env={**bare_environment(), "METERING_DATA_DIR": str(data_dir)},
+        env=clean_environment({"METERING_DATA_DIR": str(data_dir)}),
         input=stdin,
         capture_output=True,
         text=True,

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from schemas import headers
 from sinks.blocks import BlockBuilder
 from sinks.errors import PositionLostError
-from sinks.outage import Outage
 from sinks.positions import first_position
 from sinks.rows import encode_dead_letter, original_headers
 from sinks.status import STUCK_S, Status
+from streams.outage import Outage
 
 P = TopicPartition("usage-rated", 0)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,28 @@ async def test_clickhouse_down_for_a_while(
     said = capsys.readouterr().out
     assert said.count("waiting ") == 1
     assert said.count("answers again") == 1
+
+
+async def test_an_idle_sink_is_not_ready_while_clickhouse_is_away(
+    settings: Settings, own_clickhouse: EmbeddedClickHouse
+) -> None:
+    async def ready() -> tuple[int, bool]:
+        status, text = await http_get(settings.sink_metrics_port, "/health/ready")
+        return status, "clickhouse" in text
+
+    async with running_sink(settings):
+        await eventually_ready(ready, (200, False))
+        await asyncio.to_thread(own_clickhouse.kill)
+        await eventually_ready(ready, (503, True))
+        assert (await http_get(settings.sink_metrics_port, "/health/live"))[0] == 200
+        await asyncio.to_thread(own_clickhouse.start)
+        await eventually_ready(ready, (200, False))
+
+
+async def eventually_ready(ask: Callable[[], Awaitable[Any]], wanted: Any) -> None:
+    async with asyncio.timeout(30):
+        while await ask() != wanted:  # noqa: ASYNC110 - a port has no event
+            await asyncio.sleep(0.1)
 
 
 async def test_a_stop_while_clickhouse_is_down_is_quick_and_loses_nothing(

@@ -7,8 +7,8 @@ from typing import Any
 from schemas import codec
 from sinks.blocks import Block
 from sinks.errors import RefusedError
-from sinks.outage import Outage
 from sinks.store import Store
+from streams.outage import Outage
 from tests.sinks.feed import posting
 
 

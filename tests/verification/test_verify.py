@@ -1,7 +1,6 @@
 """A small round of the crash proof on engines of its own, as `metering verify` runs it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,20 +8,17 @@ from typing import Any
 
 import pytest
 
-from cli.verification.pipeline import PROJECT_ROOT
+from deploy.embedded.child import PROJECT_ROOT, clean_environment
 
 pytestmark = pytest.mark.timeout(600)
 
 
 def verify(*arguments: str) -> dict[str, Any]:
     """The command's JSON line; fails with all that it said unless it found everything right."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("METERING_")
-    }
     finished = subprocess.run(
         [sys.executable, "-m", "cli", "verify", *arguments],
         cwd=PROJECT_ROOT,
-        env=environment,
+        env=clean_environment(),
         capture_output=True,
         text=True,
         timeout=590,
