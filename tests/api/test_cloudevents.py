@@ -74,16 +74,18 @@ def test_every_mode_of_one_event_is_one_charge(served: Served, settings: Setting
         ):
             answer = client.post("/v1/events", content=content, headers=sent)
             assert answer.status_code == 200, answer.text
-    (row,) = charged(settings)
+    (row,) = charged(settings, records=5)
     assert (row.event_id, row.source) == ("größer 100%", "editor/é")
 
 
-def charged(settings: Settings) -> list[RatedEvent]:
-    """What the worker's decisions charge for all that is in the topic; the rest are duplicates."""
+def charged(settings: Settings, *, records: int) -> list[RatedEvent]:
+    """What the worker's decisions charge for all that is in the topic, none of which is refused."""
     worker = Worker(now=datetime.now(UTC) - timedelta(days=1))
     for fact in (OrganizationCreated(), PriceSet("ai.tokens", MICRO)):
         assert worker.publish(fact, org="org_a").applied is not None
     worker.now = datetime.now(UTC)
-    for record in asyncio.run(read_records(settings, "usage")):
+    sent = asyncio.run(read_records(settings, "usage"))
+    assert len(sent) == records
+    for record in sent:
         assert not isinstance(worker.receive(record.value, record.key, record.headers), Rejected)
     return worker.rated

@@ -3,6 +3,7 @@
 import base64
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.decisions.test_intake import parse, reason_of
@@ -46,3 +47,8 @@ def test_data_in_both_forms_is_refused_however_it_is_read() -> None:
     both = in_base64(b'{"quantity":1830}') | {"data": {"quantity": 1830}}
     assert reason_of(parse(both)) == "invalid_event"
     assert reason_of(parse(both, headers=[("traceparent", b"00-ab")])) == "invalid_event"
+
+
+def test_a_number_beyond_all_bounds_is_no_base64() -> None:
+    value = msgspec.json.encode(in_base64(b"")).replace(b'"data_base64":""', b'"data_base64":1e999')
+    assert reason_of(parse(value)) == "invalid_event"
