@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 from aiokafka import AIOKafkaProducer
@@ -26,14 +26,20 @@ from cli.letters import (
     text_of,
     why_not_replayed,
 )
+from cli.tables import table, text
 from schemas.reasons import Reason
 from schemas.settings import Settings
 from schemas.topics import USAGE
+
+if TYPE_CHECKING:
+    from streams.decisions.outcomes import Rejected
 
 BATCH: Final = 500
 """Letters sent and acknowledged together."""
 SEND_TIMEOUT_S: Final = 60.0
 SHOWN_BYTES: Final = 4_096
+NAMED_MAX: Final = 50
+"""Letters that are named one by one, the rest is counted."""
 
 app = Commands("What was refused, with its reason.")
 
@@ -65,10 +71,21 @@ def list_letters(
         for letter in letters:
             typer.echo(json.dumps({**letter.as_dict(), "replayed": record.has(letter)}))
         return
-    for letter in letters:
-        mark = "  replayed" if record.has(letter) else ""
-        where = f"{letter.name:<10} {text_of(letter.lettered_ms)}  {letter.organization_id:<16}"
-        typer.echo(printable(f"{where} {letter.reason:<20} {letter.detail}{mark}"))
+    rows = [
+        [
+            letter.name,
+            text_of(letter.lettered_ms),
+            letter.organization_id,
+            letter.reason,
+            "yes" if record.has(letter) else "",
+            letter.detail,
+        ]
+        for letter in letters
+    ]
+    titles = ("ID", "Refused at", "Organization", "Reason", "Replayed", "Detail")
+    if rows:
+        cleaned = [[printable(cell) for cell in row] for row in rows]
+        typer.echo("\n".join(table([text(title) for title in titles], cleaned)))
     total = sum(counts.values())
     by_reason = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     noun = "dead letter" if total == 1 else "dead letters"
@@ -116,15 +133,59 @@ def replay(
     def is_chosen(letter: Letter) -> bool:
         return is_wanted(letter, reason, organization) and (not chosen or letter.name in chosen)
 
-    outcome = asyncio.run(replay_chosen(load_settings(), is_chosen, dry_run=dry_run))
+    settings = load_settings()
+    outcome = asyncio.run(replay_chosen(settings, is_chosen, dry_run=dry_run))
     would = "would be " if dry_run else ""
     typer.echo(f"{outcome.replayed} {would}replayed to `usage`")
+    if dry_run and outcome.replayed:
+        _say_refused_again(asyncio.run(rehearse(settings, is_chosen)))
     if outcome.replayed_before:
         typer.echo(f"{outcome.replayed_before} were replayed before")
     for why, count in outcome.skipped.most_common():
         typer.echo(f"{count} not: {why}")
     if chosen and not (outcome.replayed or outcome.replayed_before or outcome.skipped):
         raise Failure(f"no such dead letter: {', '.join(sorted(chosen))}")
+
+
+def _say_refused_again(refused: "list[tuple[Letter, Rejected]]") -> None:
+    """By what the worker knows now; an event that was charged meanwhile is a duplicate, free."""
+    by_reason = Counter(rejected.reason.value for _, rejected in refused)
+    counts = ", ".join(f"{count} {reason}" for reason, count in by_reason.most_common())
+    typer.echo(f"{len(refused)} of them would be refused again{': ' if counts else ''}{counts}")
+    rows = [
+        [letter.name, letter.organization_id, rejected.reason.value, rejected.detail]
+        for letter, rejected in refused[:NAMED_MAX]
+    ]
+    if rows:
+        columns = [text(title) for title in ("ID", "Organization", "Reason", "Detail")]
+        cleaned = [[printable(cell) for cell in row] for row in rows]
+        typer.echo("\n".join(table(columns, cleaned)))
+    if len(refused) > NAMED_MAX:
+        typer.echo(f"… and {len(refused) - NAMED_MAX:,} more")
+
+
+async def rehearse(
+    settings: Settings, is_chosen: Callable[[Letter], bool]
+) -> "list[tuple[Letter, Rejected]]":
+    """The chosen letters that a replay would bring back here, and why. Sends nothing."""
+    from cli.rehearsal import Rehearsal
+
+    rehearsal, record = Rehearsal(settings), ReplayRecord(settings)
+    now_ms = int(time.time() * 1000)
+
+    def would_be_sent(letter: Letter) -> bool:
+        is_due = letter.is_first_part and is_chosen(letter) and not record.has(letter)
+        return is_due and not why_not_replayed(letter, settings, now_ms)
+
+    async for letter in read_letters(settings):
+        if would_be_sent(letter):
+            rehearsal.note(letter)
+    await rehearsal.learn()
+    refused: list[tuple[Letter, Rejected]] = []
+    async for letter in read_letters(settings):
+        if would_be_sent(letter) and (rejected := rehearsal.judge(letter)):
+            refused.append((letter, rejected))
+    return refused
 
 
 async def newest(

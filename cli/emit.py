@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from cli.errors import Failure, one_line
 from cli.kafka import connected, producer_settings
@@ -147,6 +147,12 @@ class _Sender:
             # The producer itself waits when its buffers are full and the broker is silent.
             async with asyncio.timeout(NO_ANSWER_S):
                 future = await self._producer.send(self._topic_on_broker, line, key=key)
+        except MessageSizeTooLargeError:
+            self._outcome.failed[number] = (
+                f"not sent: {len(line):,} bytes, and `{self._topic}` takes at most "
+                f"{all_topics()[self._topic].max_message_bytes:,} in a record"
+            )
+            return
         except (KafkaError, TimeoutError) as error:
             self._outcome.failed[number] = one_line(error)
             return

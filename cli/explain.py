@@ -10,7 +10,7 @@ import typer
 from cli.command_line import Commands, OrganizationOption
 from cli.configuration import load_settings
 from cli.errors import Failure
-from cli.report import aligned
+from cli.tables import number, table, text
 from schemas.records import UNASSIGNED
 from warehouse.amounts import micro_text, pico_text
 from warehouse.connection import connect
@@ -148,17 +148,16 @@ def _funding_sentence(event: Row) -> str:
 
 
 def _payment_table(event: Row) -> list[str]:
-    rows = [["Paid by", "Credits"]]
-    for allocation in _allocations(event):
-        rows.append(
-            [
-                f"{allocation['pool']} pool, grant {allocation['grant_id']}",
-                micro_text(allocation["amount_micro"]),
-            ]
-        )
-    rows.append(["overage (nobody)", micro_text(event["overage_micro"])])
-    rows.append(["Cost", micro_text(event["cost_micro"])])
-    return aligned(rows)
+    rows = [
+        [
+            f"{allocation['pool']} pool, grant {allocation['grant_id']}",
+            micro_text(allocation["amount_micro"]),
+        ]
+        for allocation in _allocations(event)
+    ]
+    rows.append(["overage (no credits were left)", micro_text(event["overage_micro"])])
+    cost = ["Cost", micro_text(event["cost_micro"])]
+    return table([text("Paid by"), number("Credits")], rows, total=cost)
 
 
 def _balance_sentences(event: Row) -> list[str]:

@@ -1,6 +1,7 @@
 """Kafka clients for commands: short-lived, with failures as one line."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -15,6 +16,8 @@ from streams.kafka import client_options, login_problem
 CONNECT_S: Final = 10.0
 STOP_S: Final = 10.0
 REQUEST_MS: Final = 30_000
+IDLE_S: Final = 30.0
+"""Nothing arrived for so long although the log goes on: Kafka is not serving it."""
 
 Client = TypeVar("Client", bound=Any)
 
@@ -55,6 +58,29 @@ def reader(settings: Settings, topic: str) -> AIOKafkaConsumer:
         fetch_max_wait_ms=50,
         max_partition_fetch_bytes=4 * 1024 * 1024,
     )
+
+
+async def read_to_end(settings: Settings, topic: str) -> AsyncIterator[Any]:
+    """Every committed record of an unprefixed topic that was there when reading began; in order
+    within a partition.
+
+    Raises `Failure` when there is no such topic or Kafka stops answering.
+    """
+    async with connected(reader(settings, topic), settings) as consumer:
+        partitions = sorted(consumer.assignment())
+        ends = await consumer.end_offsets(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        last_s = time.monotonic()
+        while behind := [each for each in partitions if await consumer.position(each) < ends[each]]:
+            batches = await consumer.getmany(*behind, timeout_ms=200)
+            for partition, records in batches.items():
+                for record in records:
+                    if record.offset < ends[partition]:
+                        yield record
+            if batches:
+                last_s = time.monotonic()
+            elif time.monotonic() - last_s > IDLE_S:
+                raise Failure(f"Kafka sends nothing of {behind[0].topic}/{behind[0].partition}")
 
 
 @asynccontextmanager

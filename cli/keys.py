@@ -54,6 +54,7 @@ def list_keys(
 
     from api.storage.ledgers import ApiKey
     from cli.control import opened
+    from cli.tables import table, text
 
     with opened(load_settings()) as control, control.store.read() as session:
         query = select(ApiKey).order_by(ApiKey.created_at)
@@ -61,9 +62,12 @@ def list_keys(
             query = query.where(ApiKey.organization_id == organization)
         else:
             query = query.where(ApiKey.organization_id.is_(None))
-        for key in session.scalars(query):
-            state = "revoked" if key.revoked_at else "live"
-            typer.echo(f"{key.id}  {key.scope:<12} …{key.hint}  {state:<8} {key.name}")
+        rows = [
+            [key.id, key.scope, f"…{key.hint}", "revoked" if key.revoked_at else "live", key.name]
+            for key in session.scalars(query)
+        ]
+    columns = [text(title) for title in ("ID", "Scope", "Ends in", "State", "Name")]
+    typer.echo("\n".join(table(columns, rows)))
 
 
 @app.command()

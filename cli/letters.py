@@ -7,22 +7,17 @@ first took it, so that its age is judged as of then.
 
 import json
 import os
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from cli.errors import Failure
-from cli.kafka import connected, reader
+from cli.kafka import read_to_end
 from schemas import headers
 from schemas.reasons import REPLAYABLE, Reason
 from schemas.settings import DAY_S, Settings
 from schemas.topics import DEAD_LETTERS, ORIGINAL_APPEND_TIME_HEADER, USAGE
-
-IDLE_S: Final = 30.0
-"""Nothing arrived for so long although the log goes on: Kafka is not serving it."""
 
 Header = tuple[str, bytes]
 
@@ -132,21 +127,8 @@ async def read_letters(settings: Settings) -> AsyncIterator[Letter]:
 
     Raises `Failure` when there is no such topic or Kafka stops answering.
     """
-    async with connected(reader(settings, DEAD_LETTERS), settings) as consumer:
-        partitions = sorted(consumer.assignment())
-        ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        last_s = time.monotonic()
-        while behind := [each for each in partitions if await consumer.position(each) < ends[each]]:
-            batches = await consumer.getmany(*behind, timeout_ms=200)
-            for partition, records in batches.items():
-                for record in records:
-                    if record.offset < ends[partition]:
-                        yield take_apart(record)
-            if batches:
-                last_s = time.monotonic()
-            elif time.monotonic() - last_s > IDLE_S:
-                raise Failure(f"Kafka sends nothing of {behind[0].topic}/{behind[0].partition}")
+    async for record in read_to_end(settings, DEAD_LETTERS):
+        yield take_apart(record)
 
 
 class ReplayRecord:

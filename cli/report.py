@@ -14,6 +14,7 @@ import typer
 from cli.command_line import Commands, OrganizationOption
 from cli.configuration import load_settings
 from cli.errors import WRONG_SETTINGS, Failure
+from cli.tables import number, table, text
 from schemas.cycles import BillingCalendar, PeriodError
 from warehouse.amounts import micro_text, pico_text
 from warehouse.connection import connect
@@ -21,6 +22,10 @@ from warehouse.reports import Amounts, SpendReport, spend_report
 
 app = Commands("Reports from ClickHouse.")
 
+AS_OF_WORDS: Final = {
+    "stamped": "groups as stamped on each event when it was rated",
+    "known-now": "groups by all membership facts known now",
+}
 NOBODY: Final = {"member": "(no member)", "website": "(no website)"}
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -133,16 +138,8 @@ def _as_csv(report: SpendReport) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*header, *(f"money_{currency}" for currency in currencies)])
     for row in report.rows:
-        fields = _fields(report, row.amounts)
-        money = fields.pop("money")
-        writer.writerow(
-            [
-                _unformulaic(row.id),
-                _unformulaic(row.name),
-                *fields.values(),
-                *(money.get(currency, "0.00") for currency in currencies),
-            ]
-        )
+        cells = _cells(report, row.amounts, currencies)
+        writer.writerow([_unformulaic(row.id), _unformulaic(row.name), *cells])
     return out.getvalue()
 
 
@@ -155,21 +152,31 @@ def _as_table(report: SpendReport) -> str:
     organization = report.organization
     title = organization.name or organization.organization_id
     lines = [
-        f"Spend of {title} by {report.by}, {report.as_of.replace('-', ' ')}",
+        f"Spend of {title} by {report.by}, {AS_OF_WORDS[report.as_of]}",
         f"{report.period.start.isoformat()} up to {report.period.end.isoformat()}"
-        f" (time zone {report.period.time_zone}); amounts in credits",
+        f" (time zone {report.period.time_zone})",
+        "Amounts in credits; overage is what no credits were left for.",
         "",
     ]
     if not report.rows:
         return "\n".join([*lines, "No usage in this period.", ""])
-    quantity = ["Quantity"] if report.by == "meter" else []
-    header = [
-        report.by.capitalize(), "Events", *quantity,
-        "Spend", "Website-funded", "Group-funded", "Overage", "Money",
-    ]  # fmt: skip
-    body = [[_label(report, row.id, row.name), *_cells(report, row.amounts)] for row in report.rows]
-    total = ["Total", *_cells(report, report.total)]
-    return "\n".join([*lines, *aligned([header, *body, total]), ""])
+    currencies = sorted(report.total.money_pico)
+    columns = [
+        text(report.by.capitalize()),
+        number("Events"),
+        *([number("Quantity")] if report.by == "meter" else []),
+        number("Spend"),
+        number("Website credits"),
+        number("Group credits"),
+        number("Overage"),
+        *(number(f"Money ({currency})") for currency in currencies),
+    ]
+    body = [
+        [_label(report, row.id, row.name), *_cells(report, row.amounts, currencies)]
+        for row in report.rows
+    ]
+    total = ["Total", *_cells(report, report.total, currencies)]
+    return "\n".join([*lines, *table(columns, body, total=total), ""])
 
 
 def _label(report: SpendReport, row_id: str, name: str) -> str:
@@ -178,25 +185,9 @@ def _label(report: SpendReport, row_id: str, name: str) -> str:
     return f"{name} ({row_id})" if name and name != row_id else row_id
 
 
-def _cells(report: SpendReport, amounts: Amounts) -> list[str]:
+def _cells(report: SpendReport, amounts: Amounts, currencies: list[str]) -> list[str]:
+    """What stands in a row behind its label; an amount of money a currency."""
     fields = _fields(report, amounts)
     money = fields.pop("money")
-    return [
-        *(str(value) for value in fields.values()),
-        " + ".join(f"{amount} {currency}" for currency, amount in money.items()) or "0.00",
-    ]
-
-
-def aligned(rows: list[list[str]]) -> list[str]:
-    """Columns under each other: the first to the left, all others to the right; rules around the
-    body of a table whose last row is its total."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+    in_currencies = (money.get(currency, "0.00") for currency in currencies)
+    return [*(str(value) for value in fields.values()), *in_currencies]

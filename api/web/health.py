@@ -13,6 +13,7 @@ from api.errors import Refused
 from api.outbox.metrics import observe
 from api.web.answers import Error, Json, responses
 from api.web.context import Api, ApiPart
+from schemas.release import code_digest
 
 router = APIRouter(tags=["Operation"])
 
@@ -23,7 +24,7 @@ _threads = CapacityLimiter(2)
 
 @router.get("/health/live", summary="This process answers", response_model=dict[str, str])
 async def health() -> Response:
-    return Json({"status": "ok"})
+    return Json({"status": "ok", "release": code_digest()})
 
 
 @router.get(

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -12,7 +14,7 @@ from cli.dead_letters import newest, replay_chosen, with_name
 from cli.kafka import connected, producer_settings
 from cli.letters import Letter, read_letters, replay_headers, take_apart, why_not_replayed
 from deploy.embedded import EmbeddedKafka
-from schemas import headers
+from schemas import codec, headers, records
 from schemas.reasons import REPLAYABLE, Reason
 from schemas.settings import DAY_S, Settings
 from schemas.topics import ORIGINAL_APPEND_TIME_HEADER
@@ -96,6 +98,54 @@ async def test_a_replay_is_the_original_with_its_first_time_and_happens_once(
     ]
 
 
+def event(event_id: str, meter: str, organization: str = "org_a") -> bytes:
+    return json.dumps(
+        {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": "test",
+            "type": meter,
+            "subject": "user_1",
+            "organizationid": organization,
+            "data": {"quantity": 1},
+        }
+    ).encode()
+
+
+async def test_a_dry_run_names_what_would_be_refused_again(
+    settings: Settings, run_command: RunCommand
+) -> None:
+    moment = datetime(2025, 1, 1, tzinfo=UTC)
+    facts = (records.OrganizationCreated(), records.PriceSet("ai.tokens", 1_000_000))
+    async with connected(AIOKafkaProducer(**producer_settings(settings)), settings) as producer:
+        for version, fact in enumerate(facts, 1):
+            record = records.MembershipRecord("org_a", version, moment, moment, fact)
+            name = settings.topic("memberships")
+            await producer.send_and_wait(name, codec.encode(record), key=b"org_a")
+    just_now = str(int(time.time() * 1000)).encode()
+    refused = [
+        (name, just_now if name == headers.APPEND_TIME_MS else value)
+        for name, value in ours("no_price")
+    ]
+    await put(
+        settings,
+        ("org_a", event("evt_1", "ai.tokens"), refused),
+        ("org_a", event("evt_2", "pages"), refused),
+        ("org_b", event("evt_3", "ai.tokens", "org_b"), refused),
+        ("org_a", event("evt_4", "ai.tokens"), ours("no_price")),
+    )
+    outcome = await asyncio.to_thread(
+        run_command, "dead-letters", "replay", "--all", "--dry-run", settings=settings
+    )
+    assert "4 would be replayed" in outcome.stdout
+    assert "2 of them would be refused again" in outcome.stdout
+    for line in (r"org_a .* no_price .*'pages'", r"org_b .* unknown_organization"):
+        assert re.search(line, outcome.stdout), outcome.stdout
+    # Its age is judged by when it was first sent, so it would be accepted after more than a year.
+    assert "evt_4" not in outcome.stdout
+    assert await everything(settings, "usage") == []
+
+
 async def test_a_letter_of_a_replay_keeps_the_first_time(settings: Settings) -> None:
     first = (ORIGINAL_APPEND_TIME_HEADER, b"123")
     await put(settings, ("org_a", b"1", [first, (headers.FORWARDED, b"1"), *ours("no_price")]))
@@ -163,7 +213,8 @@ async def test_the_commands(settings: Settings, run_command: RunCommand) -> None
     assert await run("dead-letters", "show", name, "--raw") == '{"n":1}'
     assert "1 replayed" in await run("dead-letters", "replay", name)
     assert "1 were replayed before" in await run("dead-letters", "replay", name)
-    assert "replayed" in await run("dead-letters", "list", "--reason", "no_price")
+    listed = await run("dead-letters", "list", "--reason", "no_price")
+    assert re.search(r"no_price +yes +because", listed)
     nothing = await asyncio.to_thread(run_command, "dead-letters", "replay", settings=settings)
     assert nothing.returncode == 1
     unknown = await asyncio.to_thread(
