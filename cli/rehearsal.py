@@ -17,6 +17,7 @@ from streams.decisions.intake import Intake
 from streams.decisions.outcomes import Rejected
 from streams.decisions.state import MemoryState, apply_changes
 from streams.decisions.usage import UsageContext, decide_usage
+from streams.steps import home_partition
 
 ORGANIZATIONS_MAX: Final = 10_000
 """Organizations whose facts are held in memory; letters of further ones are not judged."""
@@ -47,7 +48,13 @@ class Rehearsal:
             if record.key not in keys:
                 continue
             given = FactInput(
-                MEMBERSHIPS, record.partition, record.offset, record.key, record.value, self._now
+                MEMBERSHIPS,
+                record.partition,
+                record.offset,
+                record.key,
+                record.value,
+                self._now,
+                home_partition(record.key, self._settings.partitions),
             )
             apply_changes(self._state, decide_fact(given, self._state).changes)
 

@@ -120,7 +120,7 @@ def test_publishing_that_has_stopped_says_what_to_do(make_settings: MakeSettings
     assert "metering facts import" in found.text
 
 
-def test_the_api_is_asked_and_its_routes_compared(
+def test_the_api_is_asked_and_its_release_compared(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_settings()
@@ -129,8 +129,7 @@ def test_the_api_is_asked_and_its_routes_compared(
         monkeypatch.setenv("METERING_API_PORT", str(urlsplit(served.url).port))
         monkeypatch.setenv("METERING_API_HOST", "0.0.0.0")
         assert about("API", settings).level == "ok"
-        document = served.app.openapi()
-        monkeypatch.setattr(served.app, "openapi", lambda: document | {"paths": {}})
+        monkeypatch.setattr("cli.doctor.code_digest", lambda: "of newer code")
         older = about("API", settings)
         assert older.level == "wrong"
         assert "not of this release" in older.text
