@@ -118,7 +118,7 @@ def test_the_report_command(
 
     assert table.exit_code == 0, table.output
     assert [line.split() for line in table.output.splitlines()[-3:]][-1] == [
-        "Total", "1", "10.00", "0.000009", "0.000004", "0.000005", "0.00", "0.00000009", "USD",
+        "Total", "1", "10.00", "0.000009", "0.000004", "0.000005", "0.00", "0.00000009",
     ]  # fmt: skip
     assert isinstance(wrong.exception, Failure)
     assert isinstance(nobody.exception, Failure)
