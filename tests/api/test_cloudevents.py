@@ -80,7 +80,7 @@ def test_every_mode_of_one_event_is_one_charge(served: Served, settings: Setting
 
 def charged(settings: Settings, *, records: int) -> list[RatedEvent]:
     """What the worker's decisions charge for all that is in the topic, none of which is refused."""
-    worker = Worker(now=datetime.now(UTC) - timedelta(days=1))
+    worker = Worker(now=datetime.now(UTC) - timedelta(days=3))
     for fact in (OrganizationCreated(), PriceSet("ai.tokens", MICRO)):
         assert worker.publish(fact, org="org_a").applied is not None
     worker.now = datetime.now(UTC)
