@@ -1,6 +1,46 @@
-"""What ends the process although it is met while a record is decided: the disk's fault, never the
-record's."""
+"""How a local store fails: the disk's fault, never the record's that was being decided then. So no
+decision may take one of these for its own failure, and refuse the record for it.
+"""
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
 
 
 class StoreError(Exception):
-    """The local store cannot be read. It is a cache: whoever starts next may discard it."""
+    """The local store cannot be used."""
+
+
+class StoreDamaged(StoreError):
+    """What is on disk is not what was written: to be discarded and rebuilt from the changelogs."""
+
+
+class StoreFailed(StoreError):
+    """The disk does not do what it is asked to, and would not a second time either: the process
+    ends with this text."""
+
+    @classmethod
+    def of(cls, error: OSError, path: Path) -> "StoreFailed":
+        """In words; a full disk is called so."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return cls(DISK_FULL.format(path=path))
+        return cls(f"{os.strerror(error.errno or 0)}: {path}")
+
+
+DISK_FULL: Final = (
+    "the disk is full, so {path} cannot be written; make room, and the worker goes on where it was"
+)
+
+
+def of_rocksdb(error: Exception, path: Path) -> StoreDamaged | StoreFailed:
+    """What RocksDB's exception means, which has one type for all. Damage if in doubt: rebuilding
+    costs time, not truth."""
+    text = " ".join(str(error).split())
+    if "No space left" in text or "quota exceeded" in text:
+        return StoreFailed(DISK_FULL.format(path=path))
+    is_gone = "No such file" in text or "Input/output error" in text
+    # Of a file that cannot be locked, opened or written: nothing says that it is damaged.
+    if not is_gone and (text.startswith("IO error") or "(os error" in text):
+        return StoreFailed(text)
+    return StoreDamaged(f"RocksDB says: {text}")

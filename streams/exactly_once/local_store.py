@@ -1,25 +1,32 @@
 """The local store of one partition: state in RocksDB, seen ids beside it, positions with both.
 
 It is a cache of the changelogs: whatever is wrong with it, throwing it away costs time, not
-correctness. One write batch per commit, after the commit, carries state and positions together.
+correctness. So whatever is on disk is checked, and what does not fit is discarded, with one line of
+log. One write batch per commit, after the commit, carries state, positions and what the files of
+seen ids must be together.
 """
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
 
-from streams.exactly_once.errors import StoreError
+from streams.exactly_once.errors import StoreDamaged, StoreFailed, of_rocksdb
 from streams.exactly_once.seen import SeenIds
+from streams.exactly_once.segments import SegmentMeta
 
 log = structlog.get_logger()
 
 META_KEY: Final = b"\x00meta"
+REDO_KEY: Final = b"\x00seen"
+"""What the last write changed in the checksums of seen ids (`SeenIds.to_store`)."""
+Result = TypeVar("Result")
+
 BLOCK_CACHE_BYTES: Final = 8 << 20
 WRITE_BUFFER_BYTES: Final = 8 << 20
 
@@ -34,12 +41,15 @@ class Meta(msgspec.Struct):
     clean: bool
     positions: dict[str, int]
     """The next offset to read of each changelog, by unprefixed topic."""
+    seen: list[SegmentMeta]
+    """Which files of seen ids there are, and what they hold."""
 
 
 class LocalStore:
     """Opens, or discards and opens empty, the store of one partition.
 
-    Usable if `positions` is not empty; else everything is to be read from the changelogs.
+    Usable if `positions` is not empty; else everything is to be read from the changelogs. Damage
+    that shows later is StoreDamaged, of any method: the store is then to be discarded.
     """
 
     def __init__(self, directory: Path, *, tag: str, window_ms: int, max_age_s: float) -> None:
@@ -47,32 +57,43 @@ class LocalStore:
         self._tag = tag
         self._window_ms = window_ms
         self._boot_id = boot_id()
-        self._open()
-        why = self._unusable(max_age_s)
+        self._db: Any = None
+        self._meta: Meta | None = None
+        try:
+            self._open()
+            why = self._unusable(max_age_s)
+        except StoreDamaged as damage:
+            why = str(damage)
         if why:
-            log.warning("local store discarded", directory=str(directory), why=why)
-            self.discard()
+            self.discard(why)
 
     def _open(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._db = Rdict(str(self._directory / "state"), _options())
+        seen = self._directory / "seen"
         try:
-            self.seen = SeenIds(self._directory / "seen", self._window_ms)
-            raw = self._db.get(META_KEY)
-            self._meta = msgspec.json.decode(raw, type=Meta) if raw else None
-        except (ValueError, OSError) as error:
-            log.warning("local store unreadable", directory=str(self._directory), error=str(error))
-            self._db.close()
-            shutil.rmtree(self._directory)
-            self._open()
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._db = self._of_rocksdb(lambda: Rdict(str(self._directory / "state"), _options()))
+            self._meta = self._read_meta()
+            if self._meta is None and seen.is_dir() and any(seen.iterdir()):
+                raise StoreDamaged("it has seen ids, but no positions")
+            metas = self._meta.seen if self._meta else []
+            self.seen = SeenIds(seen, self._window_ms, metas, self.get(REDO_KEY) or b"")
+        except OSError as error:
+            raise StoreFailed.of(error, self._directory) from error
+
+    def _read_meta(self) -> Meta | None:
+        raw = self.get(META_KEY)
+        try:
+            return msgspec.json.decode(raw, type=Meta) if raw else None
+        except msgspec.DecodeError:
+            raise StoreDamaged("another version wrote it") from None
 
     def _unusable(self, max_age_s: float) -> str:
         meta = self._meta
         if meta is None:
-            return "it has no positions" if len(self.seen) else ""
+            return ""
         if meta.tag != self._tag:
             return "it belongs to another cluster or other topics"
-        if time.time() - meta.written_at_s > max_age_s:
+        if abs(time.time() - meta.written_at_s) > max_age_s:
             return "it is too old: deletions may be missing from the changelogs"
         if meta.boot_id != self._boot_id and not meta.clean:
             return "the machine restarted without closing it"
@@ -82,56 +103,110 @@ class LocalStore:
     def positions(self) -> dict[str, int]:
         return dict(self._meta.positions) if self._meta else {}
 
-    def discard(self) -> None:
-        """Throws everything away; the changelogs have it all."""
-        self._db.close()
-        self.seen.close()
-        shutil.rmtree(self._directory)
-        self._open()
+    def discard(self, why: str) -> None:
+        """Throws everything away, and says so; the changelogs have it all."""
+        log.warning("local store discarded", directory=str(self._directory), why=why)
+        self.destroy()
+        try:
+            self._open()
+        except StoreDamaged as damage:
+            # An empty one: it is not what was written, but the disk.
+            raise StoreFailed(str(damage)) from None
+
+    def destroy(self) -> None:
+        """Closes it and deletes its files."""
+        self.abandon()
+        try:
+            shutil.rmtree(self._directory)
+        except OSError as error:
+            raise StoreFailed.of(error, self._directory) from error
 
     def get(self, key: bytes) -> bytes | None:
         """Raises StoreError where the disk does not give it."""
         try:
             value: bytes | None = self._db.get(key)
-        except Exception as error:
-            # RocksDB's errors have no class of their own.
-            raise StoreError(f"{self._directory} cannot be read: {error}") from error
+        except Exception as error:  # noqa: BLE001 - RocksDB has one type for everything
+            raise of_rocksdb(error, self._directory) from None
         return value
 
-    def scan(self, start: bytes, before: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, start: bytes, before: bytes) -> list[tuple[bytes, bytes]]:
         """Keys from `start` up to, not including, `before`, in order."""
-        for key, value in self._db.items(from_key=start):
-            if key >= before:
-                return
-            yield key, value
+        return self._of_rocksdb(lambda: self._scan(start, before))
+
+    def _scan(self, start: bytes, before: bytes) -> list[tuple[bytes, bytes]]:
+        options = ReadOptions()
+        options.set_iterate_upper_bound(before)
+        items = []
+        cursor = self._db.iter(options)
+        try:
+            cursor.seek(start)
+            while cursor.valid():
+                items.append((cursor.key(), cursor.value()))
+                cursor.next()
+            # A damaged block looks like the end, but for this.
+            cursor.status()
+        finally:
+            # A cursor keeps the database's lock, also in a traceback.
+            del cursor
+        return items
 
     def write(self, items: Iterable[tuple[bytes, bytes | None]], positions: dict[str, int]) -> None:
-        """State and positions in one write; `None` deletes."""
+        """State, positions and what the seen ids are by now, in one write; `None` deletes."""
         batch = WriteBatch(raw_mode=True)
         for key, value in items:
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        self._meta = Meta(
-            self._tag, self._boot_id, time.time(), False, {**self.positions, **positions}
+        segments, redo = self.seen.to_store()
+        meta = Meta(
+            self._tag,
+            self._boot_id,
+            time.time(),
+            False,
+            {**self.positions, **positions},
+            segments,
         )
-        batch.put(META_KEY, msgspec.json.encode(self._meta))
-        self._db.write(batch)
+        batch.put(META_KEY, msgspec.json.encode(meta))
+        if redo:
+            batch.put(REDO_KEY, redo)
+        self._of_rocksdb(lambda: self._db.write(batch))
+        self._meta = meta
+        self.seen.stored()
 
     def close(self) -> None:
-        """A clean end: what is on disk survives a restart of the machine."""
+        """A clean end: what is on disk survives a restart of the machine. Where that cannot be
+        had, it is as after a kill."""
         self.seen.close()
-        if self._meta is not None:
-            self._meta.clean = True
-            self._db.put(META_KEY, msgspec.json.encode(self._meta))
-            self._db.flush()
-        self._db.close()
+        try:
+            if self._meta is not None:
+                self._meta.clean = True
+                batch = WriteBatch(raw_mode=True)
+                batch.put(META_KEY, msgspec.json.encode(self._meta))
+                # The files have it. Left here, it would mend a copy that is a transaction older.
+                batch.delete(REDO_KEY)
+                self._of_rocksdb(lambda: self._db.write(batch))
+                self._of_rocksdb(self._db.flush)
+        except (StoreDamaged, StoreFailed) as error:
+            log.warning("local store not closed", directory=str(self._directory), why=str(error))
+        self.abandon()
 
     def abandon(self) -> None:
         """Closes files without claiming that they are clean."""
-        self.seen.close()
-        self._db.close()
+        if getattr(self, "seen", None) is not None:
+            self.seen.close(flush=False)
+        database, self._db = self._db, None
+        try:
+            if database is not None:
+                database.close()
+        except Exception as error:  # noqa: BLE001 - it is done with, whatever is wrong with it
+            log.debug("RocksDB did not close", error=str(error))
+
+    def _of_rocksdb(self, call: Callable[[], Result]) -> Result:
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - RocksDB has one type for everything
+            raise of_rocksdb(error, self._directory) from None
 
 
 def boot_id() -> str:

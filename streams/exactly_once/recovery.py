@@ -3,12 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.exactly_once.local_store import LocalStore
-
-log = structlog.get_logger()
 
 POLL_RECORDS = 20_000
 
@@ -46,7 +43,7 @@ async def recover(
         consumer.assign(list(at))
         starts = await consumer.beginning_offsets(list(at))
         ends = await consumer.end_offsets(list(at))
-        positions = _resume_from(store, partition, at, starts, ends)
+        positions = _resume_from(store, at, starts, ends)
         for tp, position in positions.items():
             consumer.seek(tp, position)
         return await _read(consumer, store, at, positions, ends, seen_topic)
@@ -56,7 +53,6 @@ async def recover(
 
 def _resume_from(
     store: LocalStore,
-    partition: int,
     at: Mapping[TopicPartition, str],
     starts: Mapping[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
@@ -68,10 +64,7 @@ def _resume_from(
         if stored and not starts[tp] <= stored.get(name, -1) <= ends[tp]
     ]
     if outside:
-        log.warning(
-            "local store discarded", partition=partition, why=f"positions outside {outside}"
-        )
-        store.discard()
+        store.discard(f"its positions are outside of what {', '.join(outside)} hold")
         stored = {}
     return {tp: stored.get(name, starts[tp]) for tp, name in at.items()}
 

@@ -3,7 +3,7 @@
 A decision fills it synchronously; the lane sends it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -109,7 +109,7 @@ class Transaction:
         """The content each identity was seen with in earlier transactions, 0 for none."""
         return self._store.seen.lookup(identities)
 
-    def scan(self, start: bytes, before: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, start: bytes, before: bytes) -> list[tuple[bytes, bytes]]:
         """Committed state by encoded key, in order; nothing of this transaction."""
         return self._store.scan(start, before)
 
