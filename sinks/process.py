@@ -14,9 +14,11 @@ import structlog
 import uvloop
 from aiokafka.errors import KafkaError
 
+from schemas import topics
 from schemas.settings import Settings
 from sinks import metrics
 from sinks.blocks import Block, BlockBuilder
+from sinks.cycles import CycleWriter
 from sinks.errors import RefusedError, SinkError, UnavailableError
 from sinks.group import Group
 from sinks.inserts import Inserter
@@ -85,7 +87,9 @@ class _Sink:
         inserter = Inserter(self._settings)
         checker = Inserter(self._settings)
         asker = Inserter(self._settings)
-        main = asyncio.create_task(self._run(inserter, checker), name="sink")
+        calendars = Inserter(self._settings)
+        cycles = CycleWriter(calendars)
+        main = asyncio.create_task(self._run(inserter, checker, cycles), name="sink")
         asking = asyncio.create_task(self._watch_clickhouse(asker), name="clickhouse")
         waiter = asyncio.create_task(stopping.wait(), name="stopping")
         try:
@@ -94,22 +98,23 @@ class _Sink:
             for task in (waiter, main, asking):
                 task.cancel()
             await asyncio.gather(main, waiter, asking, return_exceptions=True)
-            for client in (inserter, checker, asker):
+            for client in (inserter, checker, asker, calendars):
                 await client.close()
         if not main.cancelled():
             main.result()
 
-    async def _run(self, inserter: Inserter, checker: Inserter) -> None:
+    async def _run(self, inserter: Inserter, checker: Inserter, cycles: CycleWriter) -> None:
         cluster = await self._ask_cluster_id()
         group = await self._start_group()
         self.status.has_joined = lambda: group.has_joined
         names = {topic: self._settings.topic(topic) for topic in TARGETS}
         store = Store(inserter, self._clickhouse, cluster, names)
-        storing = asyncio.create_task(self._store_blocks(group, store), name="store")
+        storing = asyncio.create_task(self._store_blocks(group, store, cycles), name="store")
         others = [
             asyncio.create_task(self._read(group), name="read"),
             asyncio.create_task(self._watch_lag(group), name="lag"),
             asyncio.create_task(self._watch_stamps(checker), name="stamps"),
+            asyncio.create_task(cycles.run(), name="cycles"),
         ]
         log.info("sink started", cluster=cluster, topics=list(names.values()))
         try:
@@ -177,7 +182,8 @@ class _Sink:
             if builder.is_due(time.monotonic()):
                 await self._blocks.put(builder.finish())
 
-    async def _store_blocks(self, group: Group, store: Store) -> None:
+    async def _store_blocks(self, group: Group, store: Store, cycles: CycleWriter) -> None:
+        facts_topic = self._settings.topic(topics.FACTS_APPLIED)
         while True:
             block = await self._blocks.get()
             if not group.may_store(block.generation):
@@ -186,6 +192,8 @@ class _Sink:
             self._is_storing = True
             try:
                 await store.put(block)
+                if block.records.get(facts_topic):
+                    cycles.facts_came()
                 if await self._commit(group, block):
                     metrics.BLOCKS.inc()
                     metrics.LAST_COMMIT.set_to_current_time()

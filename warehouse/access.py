@@ -23,6 +23,7 @@ ORGANIZATION_TABLES: Final = (
     "billing_group_rows",
     "member_rows",
     "website_rows",
+    "billing_cycle_rows",
 )
 """The stored tables with an `organization_id`: what a row policy restricts."""
 

@@ -79,6 +79,18 @@ async def test_all_four_topics_become_rows_unchanged(settings: Settings, client:
         assert 'metering_sink_rows_total{table="usage_rated_rows"}' in await metrics()
 
 
+async def test_billing_cycles_follow_the_settings(settings: Settings, client: Any) -> None:
+    fact = '{"type":"organization_created","billing_anchor_day":15,"time_zone":"Asia/Tokyo"}'
+    told = codec.encode(fact_applied(1, "organization_created", fact=fact))
+    async with running_sink(settings):
+        await send(settings, [("facts-applied", 2, b"org_1", told, [])])
+        asked = (
+            "SELECT toString(ends_at) FROM billing_cycles WHERE organization_id = 'org_1' "
+            "AND starts_at <= '2026-11-10' AND ends_at > '2026-11-10'"
+        )
+        await eventually(lambda: client.query(asked).result_rows, [("2026-11-14 15:00:00.000000",)])
+
+
 async def test_aborted_transactions_are_never_seen(settings: Settings, client: Any) -> None:
     async with producer(settings, transactional_id=f"{settings.app_id}-p") as made:
         for number in range(6):

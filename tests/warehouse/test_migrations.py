@@ -27,6 +27,7 @@ READERS_SEE = [
     "memberships",
     "facts_applied",
     "spend_known_now",
+    "billing_cycles",
 ]
 
 
