@@ -10,6 +10,10 @@ from typing import Final
 from cli.errors import Failure
 from deploy.embedded.child import PROJECT_ROOT, clean_environment
 
+SIDE_BY_SIDE: Final = ("--numprocesses=2", "--dist=loadfile")
+"""Two processes, each with a broker and a ClickHouse of its own, take one file after the other:
+most tests wait for an engine or a process most of the time."""
+
 DECISIONS_COVERAGE: Final = (
     "--quiet",
     "--cov=streams.decisions",
@@ -25,7 +29,7 @@ def check(pytest_arguments: list[str]) -> None:
 
     With arguments only pytest runs, with them: that is for working on something.
     """
-    tests = [sys.executable, "-m", "pytest", *pytest_arguments]
+    tests = [sys.executable, "-m", "pytest", *(pytest_arguments or SIDE_BY_SIDE)]
     steps = [] if pytest_arguments else _static_steps()
     for name, command in [*steps, ("pytest", tests)]:
         started_s = time.monotonic()
