@@ -149,6 +149,8 @@ class _Up:
     def _engines(self) -> None:
         _say(f"starting Kafka and ClickHouse in {self._directory.path}")
         kafka, clickhouse = self._kafka, self._clickhouse
+        if clickhouse.notice:
+            _say(clickhouse.notice)
         self._supervisor.start("Kafka", kafka, lambda: last_words(kafka.log_file))
         self._supervisor.start(
             "ClickHouse",

@@ -5,45 +5,24 @@ same two with READONLY_ after FRONT_. SIGTERM and SIGINT end it cleanly.
 """
 
 import argparse
-import asyncio
 import os
-import signal
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
-import uvloop
+# Nothing here may start a thread before the process is confined, so the engine comes after it.
+from deploy.embedded.clickhouse.confinement import NOT_CONFINED, confine
+from deploy.embedded.clickhouse.users import users_from_environment, users_from_file
 
-# The engine takes its time zone from the host when it is loaded.
-os.environ["TZ"] = "UTC"
-time.tzset()
-
-from aiohttp import web  # noqa: E402 - after the time zone is set
-
-from deploy.embedded.clickhouse.engine import Engine  # noqa: E402
-from deploy.embedded.clickhouse.front import LINE_BYTES_MAX, Front, Limits  # noqa: E402
-from deploy.embedded.clickhouse.users import (  # noqa: E402
-    Users,
-    users_from_environment,
-    users_from_file,
-)
-
-# Statements that still run at the end are waited for this long.
-SHUTDOWN_SECONDS = 10.0
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
+# What is still imported after the process is confined; not the whole checkout, in which the data
+# directory with its secrets may lie.
+PACKAGES = (PROJECT_ROOT / "deploy",)
 
 
 def main() -> None:
-    defaults = Limits()
-    parser = argparse.ArgumentParser(prog="python -m deploy.embedded.clickhouse")
-    parser.add_argument("--path", type=Path, required=True)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--users", type=Path)
-    parser.add_argument("--threads", type=int, default=defaults.threads)
-    parser.add_argument("--requests-max", type=int, default=defaults.requests_max)
-    parser.add_argument("--body-bytes-max", type=int, default=defaults.body_bytes_max)
-    parser.add_argument("--readonly-seconds-max", type=int, default=30)
-    parser.add_argument("--readonly-memory-bytes-max", type=int, default=2 * 1024**3)
-    arguments = parser.parse_args()
+    arguments = _arguments()
     try:
         users = (
             users_from_file(arguments.users)
@@ -51,39 +30,36 @@ def main() -> None:
             else users_from_environment(os.environ)
         )
     except (OSError, ValueError, KeyError) as error:
-        parser.error(f"users: {error}")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(arguments, users))
+        raise SystemExit(f"users: {error}") from None
+    arguments.path = arguments.path.resolve()
+    _make_scratch(arguments.path / "scratch")
+    if not confine(arguments.path, arguments.port, PACKAGES):
+        print(NOT_CONFINED, flush=True)  # noqa: T201 - for the file of this process's output
+    # The engine takes its time zone from the host when it is loaded.
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    from deploy.embedded.clickhouse.serving import serve
+
+    serve(arguments, users)
 
 
-async def _serve(arguments: argparse.Namespace, users: Users) -> None:
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    readonly_settings = {
-        "max_execution_time": str(arguments.readonly_seconds_max),
-        "max_memory_usage": str(arguments.readonly_memory_bytes_max),
-    }
-    arguments.path.mkdir(parents=True, exist_ok=True)
-    engine = Engine(arguments.path, readonly_settings)
-    limits = Limits(arguments.threads, arguments.requests_max, arguments.body_bytes_max)
-    front = Front(engine, users, limits)
-    runner = web.AppRunner(
-        front.application(),
-        access_log=None,
-        auto_decompress=False,
-        max_line_size=LINE_BYTES_MAX,
-        max_field_size=LINE_BYTES_MAX,
-        shutdown_timeout=SHUTDOWN_SECONDS,
-    )
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, arguments.host, arguments.port).start()
-        await stopping.wait()
-    finally:
-        await runner.cleanup()
-        front.close()
-        engine.close()
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m deploy.embedded.clickhouse")
+    parser.add_argument("--path", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--users", type=Path)
+    parser.add_argument("--body-bytes-max", type=int, default=256 * 1024 * 1024)
+    parser.add_argument("--readonly-seconds-max", type=int, default=60)
+    parser.add_argument("--readonly-statements-max", type=int, default=4)
+    return parser.parse_args()
+
+
+def _make_scratch(directory: Path) -> None:
+    """Where the engine puts what it takes for temporary: inside of what it may write to."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    tempfile.tempdir = os.environ["TMPDIR"] = str(directory)
 
 
 if __name__ == "__main__":

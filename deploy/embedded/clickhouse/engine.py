@@ -7,6 +7,7 @@ Every method blocks and is called in the front's thread pool.
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,16 +16,37 @@ from typing import Any, Final
 
 import chdb
 
-from deploy.embedded.clickhouse.errors import from_engine, readonly_refusal, refusal
-from deploy.embedded.clickhouse.readonly import check_readonly
-from deploy.embedded.clickhouse.statements import Insert, Query
+from deploy.embedded.clickhouse.errors import (
+    ClickHouseError,
+    from_engine,
+    readonly_refusal,
+    refusal,
+)
+from deploy.embedded.clickhouse.readonly import (
+    Surroundings,
+    check_database,
+    check_plain,
+    check_tree,
+)
+from deploy.embedded.clickhouse.readonly_settings import ReaderLimits, check_reader_setting
+from deploy.embedded.clickhouse.statements import Insert, Query, read_query
 
 # What chdb raises: `ChdbError` (a RuntimeError) from queries, a plain RuntimeError from inserts,
 # ValueError for text that is no statement.
 ENGINE_ERRORS: Final = (RuntimeError, ValueError)
 
-# As on a server: 1 refuses every change of data and settings, 2 lets settings change.
-READONLY_ALL, READONLY_DATA = 1, 2
+# As on a server: 2 refuses every change of data and lets settings change.
+READONLY_DATA = 2
+
+# The engine's user and roles, beside this file; it reads them relative to the working directory.
+ACCESS_DIRECTORY: Final = Path(__file__).with_name("access")
+ACCESS_FILE: Final = "engine.xml"
+READER_ROLE: Final = "reader"
+
+# How the engine says that it has no tree for a kind of statement.
+NO_TREE: Final = "does not support JSON serialization"
+# There is none of DESCRIBE; what is described is what could be selected from.
+DESCRIBE, SELECT_ALL = "DESCRIBE TABLE ", "SELECT * FROM "
 
 # An acknowledged insert is on disk, not in a buffer; an explicit setting still wins.
 DEFAULT_SETTINGS: Final = {"async_insert": "0"}
@@ -38,6 +60,7 @@ class Session:
     parameters: Mapping[str, str] = field(default_factory=dict)
     database: str | None = None
     readonly: int = 0
+    is_reader: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +92,72 @@ class ChunkStream:
 class Engine:
     """Owns the directory: no second process can open it, and `kill -9` frees it."""
 
-    def __init__(self, path: Path, readonly_settings: Mapping[str, str]) -> None:
-        """`readonly_settings` bound what a statement of a read-only user may take."""
+    def __init__(self, path: Path, limits: ReaderLimits) -> None:
+        """`limits` bound what a statement of a read-only user may take."""
         self._path = str(path)
-        self._readonly_settings = readonly_settings
+        self._limits = limits
+        os.chdir(ACCESS_DIRECTORY)
         # Held open: the engine shuts down with its last connection.
-        self._root = chdb.connect(self._path)
+        self._root = chdb.connect(f"{self._path}?config-file={ACCESS_FILE}")
         self._drop_overlay()
         self.version, self.timezone = self._rows("SELECT version(), timezone()")[0]
-        self._known_settings = {name for (name,) in self._rows("SELECT name FROM system.settings")}
-        self._table_functions = {
-            name for (name,) in self._rows("SELECT lower(name) FROM system.table_functions")
+        self._settings = {
+            row[0]: row[1] for row in self._rows("SELECT name, value FROM system.settings")
+        }
+        self._functions = {
+            name for (name,) in self._rows("SELECT lower(name) FROM system.functions")
+        }
+        self._formats = {
+            name for (name,) in self._rows("SELECT lower(name) FROM system.formats WHERE is_output")
         }
 
     def close(self) -> None:
         self._root.close()
+
+    def check_format(self, name: str) -> None:
+        """Only the engine's own: chdb takes some further words, which mean Python objects."""
+        if name.lower() not in self._formats:
+            raise refusal(73, f"Unknown format {name}.")
+
+    def readable(self, session: Session, query: Query) -> Query:
+        """A read-only user's statement as it is run: written from the tree that was checked."""
+        if "\0" in query.sql:
+            raise readonly_refusal("A NUL character is not for read-only users.")
+        if session.database:
+            check_database(session.database)
+        (written,) = self._evaluated(f"formatQuerySingleLine({_quoted(query.sql)})")
+        if check_plain(written):
+            return read_query(written)
+        is_description = written.startswith(DESCRIBE)
+        text = SELECT_ALL + written.removeprefix(DESCRIBE) if is_description else written
+        try:
+            tree, checked = self._evaluated(
+                f"parseQueryToJSON({_quoted(text)}) AS tree, formatQueryFromJSON(tree)"
+            )
+        except ClickHouseError as error:
+            if NO_TREE in str(error):
+                raise readonly_refusal() from None
+            raise
+        surroundings = Surroundings(session.parameters, self._functions, self._check_reader_setting)
+        try:
+            check_tree(json.loads(tree), surroundings)
+        except RecursionError:
+            raise refusal(306, "The statement is nested too deeply.") from None
+        if _without_parentheses(checked) != _without_parentheses(text):
+            # The tree lacks something of the statement, so its check is not worth anything.
+            raise readonly_refusal("Not understood, so not for read-only users.")
+        if is_description:
+            return read_query(DESCRIBE + checked.removeprefix(SELECT_ALL))
+        return read_query(checked)
+
+    def _check_reader_setting(self, name: str, value: str) -> None:
+        current = {
+            **self._settings,
+            **DEFAULT_SETTINGS,
+            **self._limits.settings,
+            "readonly": str(READONLY_DATA),
+        }
+        check_reader_setting(name, value, self._limits, current)
 
     def insert(self, session: Session, insert: Insert) -> Mapping[str, str]:
         """All rows or none: a bad row inserts nothing. On return they survive `kill -9`."""
@@ -152,10 +226,8 @@ class Engine:
         if found["statement_count"] > 1:
             raise refusal(62, "Syntax error: multi-statements are not allowed.")
         is_reading = bool(found["query_class"].name == "READ_ONLY")
-        if session.readonly:
-            if not is_reading:
-                raise readonly_refusal()
-            check_readonly(sql, self._table_functions)
+        if session.readonly and not is_reading:
+            raise readonly_refusal()
         return is_reading
 
     @contextmanager
@@ -176,27 +248,35 @@ class Engine:
             connection.query(f"SET {changes}")
             if session.database:
                 connection.query("USE {name:Identifier}", params={"name": session.database})
+            if session.is_reader:
+                connection.query(f"SET ROLE {READER_ROLE}")
             if session.readonly:
                 connection.query(f"SET readonly={session.readonly}")
         except ENGINE_ERRORS as error:
             connection.close()
             raise from_engine(error) from None
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _effective_settings(self, session: Session) -> Mapping[str, str]:
-        for name in session.settings:
+        for name, value in session.settings.items():
             # Unknown ones are refused although the engine might ignore them: a mistyped setting
             # must fail here as it fails on a server. (Names also go into SQL unquoted.)
-            if name not in self._known_settings:
+            if name not in self._settings:
                 raise refusal(
                     115,
                     f"Setting {name} is neither a builtin setting nor started with the prefix"
                     " 'SQL_' registered for user-defined settings.",
                 )
-            if session.readonly == READONLY_ALL:
-                raise readonly_refusal(f"Cannot modify '{name}' setting in readonly mode.")
-        bounds = self._readonly_settings if session.readonly == READONLY_ALL else {}
-        return {**DEFAULT_SETTINGS, **session.settings, **bounds}
+            if session.is_reader:
+                self._check_reader_setting(name, value)
+        if not session.is_reader:
+            return {**DEFAULT_SETTINGS, **session.settings}
+        # `readonly` is set last; it passed the check because it asks for what it will be.
+        changes = {name: value for name, value in session.settings.items() if name != "readonly"}
+        return {**DEFAULT_SETTINGS, **self._limits.settings, **changes}
 
     def _drop_overlay(self) -> None:
         """Without this, every user could read files: `SELECT * FROM default.`/etc/passwd``.
@@ -209,9 +289,20 @@ class Engine:
             self._root.query("DROP DATABASE default")
             self._root.query("CREATE DATABASE default ENGINE=Dictionary")
 
+    def _evaluated(self, expressions: str) -> list[str]:
+        """What a SELECT of these expressions answers in its one row, with nobody's settings."""
+        with self._connection(Session()) as connection:
+            answered = connection.query(f"SELECT {expressions}", "JSONCompact").bytes()
+        return [str(value) for value in json.loads(bytes(answered))["data"][0]]
+
     def _rows(self, sql: str) -> list[tuple[str, ...]]:
         text = self._root.query(sql, "TSV").bytes().decode()
         return [tuple(line.split("\t")) for line in text.splitlines()]
+
+
+def _without_parentheses(sql: str) -> str:
+    """The tree does not keep parentheses that mean nothing."""
+    return re.sub(r"[()\s]", "", sql)
 
 
 def _name_and_type(described: bytes) -> list[tuple[str, str]]:

@@ -8,12 +8,15 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from deploy.embedded.child import ChildProcess
+from deploy.embedded.clickhouse.confinement import NOT_CONFINED, landlock_version
 from deploy.embedded.clickhouse.users import User, Users, users_from_file, write_users_file
 from deploy.embedded.ports import free_port
 
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 WRITER = "metering"
 READER = "finance"
+# Of this process's own environment; the engine needs no more of it.
+PASSED_VARIABLES = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH")
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 20.0
 PING_TIMEOUT_SECONDS = 1.0
@@ -61,6 +64,11 @@ class EmbeddedClickHouse:
         return self._child.exit_code
 
     @property
+    def notice(self) -> str:
+        """What is to be said once to whoever starts it on this machine; empty as a rule."""
+        return "" if landlock_version() else NOT_CONFINED
+
+    @property
     def writer(self) -> User:
         """May do everything; for the sink, the migrations and the control plane."""
         return self._stored_users()[WRITER]
@@ -85,8 +93,7 @@ class EmbeddedClickHouse:
             str(self._users_file),
             *self._arguments,
         ]
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "TZ": "UTC"}
-        self._child.start(command, environment)
+        self._child.start(command, _environment())
         self._child.wait_until(self._answers, timeout_seconds)
 
     def stop(self, timeout_seconds: float = STOP_TIMEOUT_SECONDS) -> None:
@@ -118,6 +125,12 @@ class EmbeddedClickHouse:
                 write_users_file(self._users_file, _new_users())
             self._users = users_from_file(self._users_file)
         return self._users
+
+
+def _environment() -> dict[str, str]:
+    """No secret that this process was given: what is read from the engine must not tell them."""
+    passed = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
+    return {**passed, "PYTHONPATH": str(PROJECT_ROOT), "TZ": "UTC"}
 
 
 def _new_users() -> Users:

@@ -71,5 +71,10 @@ def read_statement(parameter: str, body: bytes) -> Insert | Query:
     start = sql[:HEAD_BYTES_MAX]
     if re.match(r"INSERT\b", start, re.IGNORECASE) and not INSERT_AS_TEXT_PATTERN.search(start):
         raise refusal(48, "This form of INSERT is not supported by the embedded engine.")
+    return read_query(sql)
+
+
+def read_query(sql: str) -> Query:
+    """A statement that is no INSERT with data beside it."""
     found = FORMAT_PATTERN.search(sql)
     return Query(sql, None if found is None else found["format"])
