@@ -30,6 +30,8 @@ from cli.tables import table, text
 from schemas.reasons import Reason
 from schemas.settings import Settings
 from schemas.topics import USAGE
+from streams.kafka import home_partition
+from streams.wire.record_batch import RecordBatch, is_text
 
 if TYPE_CHECKING:
     from streams.decisions.outcomes import Rejected
@@ -107,7 +109,9 @@ def show(
     for key, value in letter.as_dict().items():
         typer.echo(printable(f"{key:<16} {value}"))
     for header, content in letter.original_headers:
-        typer.echo(printable(f"{'header':<16} {header}: {content.decode('utf-8', 'replace')}"))
+        typer.echo(
+            printable(f"{'header':<16} {header}: {(content or b'').decode('utf-8', 'replace')}")
+        )
     value = letter.value
     if value is None:
         typer.echo("no value")
@@ -280,12 +284,18 @@ async def _settle(
 async def _send(
     producer: AIOKafkaProducer, settings: Settings, letter: Letter
 ) -> "asyncio.Future[Any]":
-    sent: asyncio.Future[Any] = await producer.send(
-        settings.topic(USAGE),
-        letter.value,
-        key=letter.key,
-        headers=replay_headers(letter),
-        # Without a key nothing else would send all of an organization's events the same way.
-        partition=letter.original_partition if letter.key is None else None,
-    )
+    topic, headers = settings.topic(USAGE), replay_headers(letter)
+    # Without a key nothing else would send all of an organization's events the same way.
+    partition = letter.original_partition if letter.key is None else None
+    sent: asyncio.Future[Any]
+    if is_text(headers):
+        sent = await producer.send(
+            topic, letter.value, key=letter.key, headers=headers, partition=partition
+        )
+        return sent
+    batch = RecordBatch(1, None, letter.lettered_ms, takes_any_name=True, is_transactional=False)
+    batch.add(letter.key, letter.value, headers)
+    if partition is None:
+        partition = home_partition(letter.key or b"", settings.partitions)
+    sent = await producer.send_batch(batch, topic, partition=partition)
     return sent

@@ -7,6 +7,7 @@ first took it, so that its age is judged as of then.
 
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from schemas.reasons import REPLAYABLE, Reason
 from schemas.settings import DAY_S, Settings
 from schemas.topics import DEAD_LETTERS, ORIGINAL_APPEND_TIME_HEADER, USAGE
 
-Header = tuple[str, bytes]
+Header = tuple[str, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Letter:
     appended_ms: int
     part: str
     """`2/3` where the value was too large for one record, else empty."""
+    is_packed: bool
+    """Whether the value is a whole record batch as Kafka keeps it."""
 
     @property
     def name(self) -> str:
@@ -69,31 +72,34 @@ class Letter:
             "appended_at": text_of(self.appended_ms),
             "value_bytes": len(self.value or b""),
             "part": self.part,
+            "packed": self.is_packed,
         }
 
 
 def take_apart(record: Any) -> Letter:
-    """A consumer record as a letter. Our headers are the last ones, in a known number."""
-    all_headers: list[Header] = list(record.headers)
-    ours_count = len(headers.DEAD_LETTER_HEADERS)
-    if all_headers and all_headers[-1][0] == headers.PART:
-        ours_count += 1
-    ours = {name: raw.decode("utf-8", "replace") for name, raw in all_headers[-ours_count:]}
+    """A consumer record as a letter, whoever wrote it."""
+    originals, added = headers.take_apart(record.headers)
+    ours = {name: raw.decode("utf-8", "replace") for name, raw in added.items()}
     return Letter(
         partition=record.partition,
         offset=record.offset,
         lettered_ms=record.timestamp,
         key=record.key,
         value=record.value,
-        original_headers=tuple(all_headers[:-ours_count]),
+        original_headers=tuple(originals),
         reason=ours.get(headers.REASON, "unknown"),
         detail=ours.get(headers.DETAIL, ""),
         topic=ours.get(headers.TOPIC, ""),
-        original_partition=int(ours.get(headers.PARTITION, "-1")),
-        original_offset=int(ours.get(headers.OFFSET, "-1")),
-        appended_ms=int(ours.get(headers.APPEND_TIME_MS, "0")),
+        original_partition=_number(ours.get(headers.PARTITION, ""), -1),
+        original_offset=_number(ours.get(headers.OFFSET, ""), -1),
+        appended_ms=_number(ours.get(headers.APPEND_TIME_MS, ""), record.timestamp),
         part=ours.get(headers.PART, ""),
+        is_packed=headers.PACKED in ours,
     )
+
+
+def _number(digits: str, otherwise: int) -> int:
+    return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else otherwise
 
 
 def replay_headers(letter: Letter) -> list[Header]:
@@ -107,6 +113,12 @@ def replay_headers(letter: Letter) -> list[Header]:
     return kept
 
 
+def first_appended_ms(letter: Letter) -> int:
+    """When the broker first took it: a letter of a replay says so in a header."""
+    given = dict(letter.original_headers).get(ORIGINAL_APPEND_TIME_HEADER) or b""
+    return _number(given.decode("ascii", "replace"), letter.appended_ms)
+
+
 def why_not_replayed(letter: Letter, settings: Settings, now_ms: int) -> str:
     """Empty where a replay is allowed."""
     if letter.topic != USAGE:
@@ -115,8 +127,10 @@ def why_not_replayed(letter: Letter, settings: Settings, now_ms: int) -> str:
         return f"`{letter.reason}` would be refused again"
     if letter.part:
         return "kept in parts"
+    if letter.is_packed:
+        return "kept as Kafka packed it"
     days_limit = settings.dedupe_window_days - 1
-    if now_ms - letter.lettered_ms > days_limit * DAY_S * 1000:
+    if now_ms - first_appended_ms(letter) > days_limit * DAY_S * 1000:
         # Within the window a second replay, from another machine too, is a duplicate and free.
         return f"older than {days_limit} days: it could no longer be told from a repetition"
     return ""
@@ -182,5 +196,8 @@ def is_wanted(letter: Letter, reason: Reason | None, organization: str | None) -
 
 
 def text_of(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return "a time that no calendar has"
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

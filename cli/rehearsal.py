@@ -17,7 +17,7 @@ from streams.decisions.intake import Intake
 from streams.decisions.outcomes import Rejected
 from streams.decisions.state import MemoryState, apply_changes
 from streams.decisions.usage import UsageContext, decide_usage
-from streams.steps import home_partition
+from streams.kafka import home_partition
 
 ORGANIZATIONS_MAX: Final = 10_000
 """Organizations whose facts are held in memory; letters of further ones are not judged."""

@@ -4,6 +4,7 @@ Values of our own topics pass unchanged. A dead letter may be anything, so its b
 whose it is, is looked up for readers as far as the bytes tell.
 """
 
+import json
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -39,8 +40,7 @@ def encode_unchanged(record: Any, _cluster_id: str) -> bytes:
 
 def encode_dead_letter(record: Any, cluster_id: str) -> bytes:
     """A row of `dead_letter_rows`."""
-    ours = {name: value for name, value in record.headers if name in headers.DEAD_LETTER_HEADERS}
-    originals = original_headers(record.headers)
+    originals, ours = headers.take_apart(record.headers)
     identity = _identity(record.value or b"", dict(originals))
     appended_ms = _number(ours.get(headers.APPEND_TIME_MS), record.timestamp)
     return _encode(
@@ -62,7 +62,7 @@ def encode_dead_letter(record: Any, cluster_id: str) -> bytes:
             "key_base64": b64encode(record.key or b"").decode(),
             "value_base64": b64encode(record.value or b"").decode(),
             "headers": [
-                {"name": name, "value_base64": b64encode(value or b"").decode()}
+                {"name": _json_text(name), "value_base64": b64encode(value or b"").decode()}
                 for name, value in originals
             ],
         }
@@ -99,19 +99,12 @@ LATEST_MS: Final = 10_413_791_999_000
 """The end of the year 2299, as far as ClickHouse's times go."""
 
 
-def original_headers(found: Any) -> list[tuple[str, bytes]]:
-    """Without the six that the worker added: of each name the last one is ours."""
-    remaining = set(headers.DEAD_LETTER_HEADERS)
-    originals = []
-    for name, value in reversed(list(found)):
-        if name in remaining:
-            remaining.remove(name)
-        else:
-            originals.append((name, value))
-    return originals[::-1]
+def _json_text(name: str) -> msgspec.Raw:
+    """A header's name as JSON; ClickHouse takes its bytes also where they are no UTF-8."""
+    return msgspec.Raw(json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogateescape"))
 
 
-def _identity(value: bytes, originals: dict[str, bytes]) -> dict[str, str]:
+def _identity(value: bytes, originals: dict[str, bytes | None]) -> dict[str, str]:
     try:
         found = _decode_identity(value)
     except (ValueError, RecursionError):

@@ -42,6 +42,9 @@ def build_app(settings: Settings, health: WorkerHealth) -> tuple[faust.App, Exac
             seen_topic=topics.SEEN,
             changelogs=topics.CHANGELOGS,
             codec=Codec(codec.encode_state_key, codec.encode, codec.decode_state, changelog_of),
+            batch_bytes_max={
+                topic.name: topic.max_message_bytes for topic in topics.all_topics().values()
+            },
             topic_prefix=settings.topic_prefix,
             compression=None if settings.compression == "none" else settings.compression,
             batch_max_records=settings.batch_max_events,

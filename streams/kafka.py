@@ -22,9 +22,14 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
     for_code,
 )
+from aiokafka.partitioner import murmur2
 
 from schemas import topics
 from schemas.settings import Settings
+from streams.wire import record_batch
+
+READS_ANY_RECORD: Final = record_batch.__name__
+"""Importing it lets every consumer of the process read whatever producers have sent."""
 
 ADMIN_TIMEOUT_MS: Final = 30_000
 APPEAR_TIMEOUT_S: Final = 15.0
@@ -76,6 +81,11 @@ def client_options(settings: Settings) -> dict[str, Any]:
             "sasl_plain_password": settings.kafka_security_password.get_secret_value(),
         }
     return options
+
+
+def home_partition(organization_id: bytes, partitions: int) -> int:
+    """Where everything about the organization is, by the rule of Java's and aiokafka's clients."""
+    return int(murmur2(organization_id) & 0x7FFFFFFF) % partitions
 
 
 async def login_problem(settings: Settings) -> str:

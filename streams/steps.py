@@ -10,8 +10,6 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-from aiokafka.partitioner import murmur2
-
 from schemas import headers, topics
 from schemas.codec import alias_hash, decode_state, decode_state_key, encode
 from schemas.codec import reusing_encoder as row_encoder
@@ -28,8 +26,11 @@ from streams.decisions.state import apply_changes
 from streams.decisions.usage import UsageContext, apply_rated, decide_usage
 from streams.exactly_once import Record, StoreError, Transaction
 from streams.internal_errors import InternalErrors
+from streams.kafka import home_partition
+from streams.wire.record_batch import Headers, size_of
 
 PARTITION_CACHE_ENTRIES: Final = 50_000
+USAGE_RECORD_BYTES: Final = topics.all_topics()[topics.USAGE].max_message_bytes
 SLICE_RECORDS: Final = 256
 """Unpacked, parsed, looked up and decided together: few enough to stay in the processor's cache
 (a whole batch cost 3 µs more of CPU an event), and enough for numpy to look up at once."""
@@ -161,16 +162,18 @@ class UsageStep:
             self._refuse(transaction, record, Reason.WRONG_PARTITION, detail)
             return False
         original = str(record.timestamp).encode()
-        added = [(headers.FORWARDED, str(transaction.partition).encode())]
+        added: Headers = [(headers.FORWARDED, str(transaction.partition).encode())]
         if all(name != topics.ORIGINAL_APPEND_TIME_HEADER for name, _ in record.headers):
             added.append((topics.ORIGINAL_APPEND_TIME_HEADER, original))
-        transaction.emit(
-            topics.USAGE,
-            organization_id.encode(),
-            record.value,
-            [*record.headers, *added],
-            partition=partition,
-        )
+        key, sent_headers = organization_id.encode(), [*record.headers, *added]
+        if size_of(key, record.value, sent_headers) > USAGE_RECORD_BYTES:
+            detail = (
+                f"Organization {organization_id!r} belongs to partition {partition}; with its "
+                "headers the event is too large to be forwarded there."
+            )
+            self._refuse(transaction, record, Reason.TOO_LARGE, detail)
+            return False
+        transaction.emit(topics.USAGE, key, record.value, sent_headers, partition=partition)
         transaction.count("misrouted")
         return False
 
@@ -279,8 +282,3 @@ class ForfeitStep:
 def instant(milliseconds: int) -> datetime:
     """A record's time; one beyond what a datetime holds becomes the nearest that it does."""
     return EPOCH + timedelta(milliseconds=min(max(milliseconds, 0), LATEST_MS))
-
-
-def home_partition(organization_id: bytes, partitions: int) -> int:
-    """Where everything about the organization is, by the rule of Java's and aiokafka's clients."""
-    return int(murmur2(organization_id) & 0x7FFFFFFF) % partitions

@@ -27,7 +27,7 @@ class Refusal:
     reason: str
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
     decided_before: datetime
     """No transaction after the one that wrote it began as early as that."""
 
@@ -81,13 +81,12 @@ def _read_rated(contents: Contents, outputs: Outputs, differences: Differences) 
 
 def _read_refused(contents: Contents, outputs: Outputs, differences: Differences) -> None:
     for record in contents.records[topics.DEAD_LETTERS]:
-        added = dict(record.headers)
+        originals, added = headers.take_apart(record.headers)
         at = (added[headers.TOPIC].decode(), int(added[headers.OFFSET]))
         part = added.get(headers.PART, b"1/1")
         if int(added[headers.PARTITION]) != contents.partition:
             differences.note_wrong(f"dead letter {at} says partition {added[headers.PARTITION]!r}")
         known = outputs.refused.get(at)
-        ours = len(headers.DEAD_LETTER_HEADERS) + (headers.PART in added)
         if known is not None and not part.startswith(b"1/"):
             known.value = (known.value or b"") + record.value
             continue
@@ -97,7 +96,7 @@ def _read_refused(contents: Contents, outputs: Outputs, differences: Differences
             added[headers.REASON].decode(),
             record.key,
             record.value,
-            list(record.headers)[: len(record.headers) - ours],
+            originals,
             # Appended within its transaction; the next one begins after the commit.
             time_of(record) + timedelta(milliseconds=1),
         )

@@ -1,7 +1,7 @@
 """What the runtime is told, and what it tells."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,8 @@ class RuntimeConfig:
     changelogs: tuple[str, ...]
     """All changelogs, `state_topic` and `seen_topic` among them."""
     codec: Codec
+    batch_bytes_max: Mapping[str, int] = field(default_factory=dict)
+    """What the broker takes in one record batch (`max.message.bytes`), by topic written to."""
     topic_prefix: str = ""
     compression: str | None = "snappy"
     batch_max_records: int = 20_000

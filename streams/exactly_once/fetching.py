@@ -12,15 +12,15 @@ fetch to a node whose former answer is still buffered: facts behind a backlog of
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import FetchResult
 
 from streams.exactly_once.batches import Batch, Packed
 from streams.exactly_once.config import RuntimeConfig
 from streams.exactly_once.lanes import Lane
+from streams.wire.whole_batches import fetch_batches, hand_out_whole_batches
 
 FETCH_WAIT_MS = 50
 """How long the broker may hold back an answer while a former one is buffered: what is buffered is
@@ -79,8 +79,9 @@ class Reader:
 
     async def start(self) -> None:
         await self._consumer.start()
-        fetcher = self._consumer._fetcher
-        fetcher._records = _Results(fetcher, self._arrived)
+        hand_out_whole_batches(
+            self._consumer, self._arrived, FETCH_WAIT_MS, int(IDLE_WAIT_S * 1000)
+        )
 
     async def stop(self) -> None:
         await self._consumer.stop()
@@ -130,7 +131,7 @@ class Reader:
                 # Revoked since they were asked for.
                 return []
             starts = {tp: await self._consumer.position(tp) for tp in wanted}
-            batches = await self._batches(wanted, max_records)
+            batches = await fetch_batches(self._consumer, wanted, max_records)
             fetched = []
             for tp, start in starts.items():
                 end = await self._consumer.position(tp)
@@ -138,87 +139,6 @@ class Reader:
                     fetched.append(Fetched(tp, Packed(batches.get(tp, ()), start), start, end))
                     self._next[tp] = end
             return fetched
-
-    async def _batches(
-        self, wanted: Set[TopicPartition], max_records: int
-    ) -> dict[TopicPartition, list[Any]]:
-        fetcher = self._consumer._fetcher
-        drained: dict[TopicPartition, list[Any]] = {}
-        count = 0
-        while count < max_records:
-            more = await fetcher.fetched_records(wanted, max_records=1)
-            if not more:
-                break
-            for tp, batches in more.items():
-                drained.setdefault(tp, []).extend(batches)
-                count += sum(batch.next_offset - batch.base_offset for batch in batches)
-        return drained
-
-
-class _Results(dict[TopicPartition, Any]):
-    """aiokafka's answers that wait to be read, made to be read by whole record batches.
-
-    Says when one comes, and lets the broker hold back the next answers long only while none waits.
-    """
-
-    def __init__(self, fetcher: Any, arrived: asyncio.Event) -> None:
-        super().__init__()
-        self._fetcher = fetcher
-        self._arrived = arrived
-        fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
-
-    def __setitem__(self, tp: TopicPartition, result: Any) -> None:
-        if isinstance(result, FetchResult):
-            unpacking = result._partition_records
-            unpacking._records = _WholeBatches(unpacking._records)
-            unpacking._consumer_record = _whole
-        super().__setitem__(tp, result)
-        self._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
-        self._arrived.set()
-
-    def __delitem__(self, tp: TopicPartition) -> None:
-        super().__delitem__(tp)
-        if not self:
-            self._fetcher._fetch_max_wait_ms = int(IDLE_WAIT_S * 1000)
-
-    def clear(self) -> None:
-        """At a new assignment, on which others follow soon: each ends the request before it, for
-        whose answer the broker lets the next one wait."""
-        super().clear()
-        self._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
-
-
-class _Whole:
-    """A record batch in the place of its own records: aiokafka's loop over them, which knows about
-    checksums, markers and aborted transactions, hands on the batch instead."""
-
-    def __init__(self, batch: Any) -> None:
-        self.batch = batch
-        self.offset = batch.next_offset - 1
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.batch, name)
-
-    def __iter__(self) -> Iterator["_Whole"]:
-        yield self
-
-    def __next__(self) -> Any:
-        return next(self.batch)
-
-
-class _WholeBatches:
-    """Stands for aiokafka's `MemoryRecords`."""
-
-    def __init__(self, records: Any) -> None:
-        self.has_next = records.has_next
-        self._next_batch = records.next_batch
-
-    def next_batch(self) -> _Whole:
-        return _Whole(self._next_batch())
-
-
-def _whole(_tp: TopicPartition, record: _Whole) -> Any:
-    return record.batch
 
 
 class Inputs:

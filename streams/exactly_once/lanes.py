@@ -24,6 +24,7 @@ from streams.exactly_once.config import Committed, RuntimeConfig
 from streams.exactly_once.local_store import LocalStore
 from streams.exactly_once.recovery import recover
 from streams.exactly_once.seen import pack
+from streams.exactly_once.segments import ROW_BYTES
 from streams.exactly_once.state import PartitionState
 from streams.exactly_once.transaction import Transaction
 
@@ -37,6 +38,8 @@ QUEUE_BATCHES: Final = 2
 the second shows that the first was lost on the way."""
 QUEUE_FACT_BATCHES: Final = 8
 """The same for each of the other inputs."""
+SEEN_RECORD_BYTES: Final = ROW_BYTES * 40_000
+"""Of a record of seen ids: a topic takes no record of any size."""
 _numbers = itertools.count(1)
 END_GRACE_S: Final = 5.0
 """How long a revoked lane may take to finish the transaction it is in."""
@@ -269,8 +272,14 @@ class Lane:
     def _transaction(self) -> Transaction:
         assert self._state is not None
         assert self._store is not None
+        config = self._config
         return Transaction(
-            self.partition, self._state, self._store, self._config.clock(), self._config.compression
+            self.partition,
+            self._state,
+            self._store,
+            config.clock(),
+            config.compression,
+            config.batch_bytes_max,
         )
 
     async def _commit(self, transaction: Transaction) -> None:
@@ -285,8 +294,8 @@ class Lane:
         for changelog, key, value in changes:
             transaction.emit(changelog, key, value)
         packed = pack(transaction.seen)
-        if packed:
-            transaction.emit(config.seen_topic, None, packed)
+        for start in range(0, len(packed), SEEN_RECORD_BYTES):
+            transaction.emit(config.seen_topic, None, packed[start : start + SEEN_RECORD_BYTES])
 
         await producer.begin_transaction()
         sent: list[tuple[str, Any, int]] = []

@@ -3,42 +3,20 @@
 A decision fills it synchronously; the lane sends it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
-
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.exactly_once.local_store import LocalStore
 from streams.exactly_once.state import PartitionState
+from streams.wire.record_batch import Headers, RecordBatch, is_text
 
 BATCH_BYTES: Final = 4 << 20
-"""Records of one produce batch before compression; a larger single record has its own batch."""
+"""Of one produce batch before compression, where its topic takes so many; a larger single record
+has its own batch."""
 
-Headers = list[tuple[str, bytes | None]]
 NO_HEADERS: Final[Headers] = []
-RECORD_OVERHEAD_BYTES: Final = 512
-
-
-COMPRESSION_TYPES: Final = {None: 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
-
-
-class RecordBatch(BatchBuilder):  # type: ignore[misc]
-    """aiokafka's builder, with an `add` that costs a third of its `append`."""
-
-    _relative_offset: int
-
-    def __init__(self, size_bytes: int, compression: str | None, now_ms: int) -> None:
-        super().__init__(size_bytes, COMPRESSION_TYPES[compression], is_transactional=1)
-        self._now_ms = now_ms
-
-    def add(self, key: bytes | None, value: bytes | None, headers: Headers) -> bool:
-        """Whether there was room."""
-        offset: int = self._relative_offset
-        if self._builder.append(offset, self._now_ms, key, value, headers) is None:
-            return False
-        self._relative_offset = offset + 1
-        return True
 
 
 class Transaction:
@@ -52,7 +30,9 @@ class Transaction:
         store: LocalStore,
         now: datetime,
         compression: str | None,
+        batch_bytes_max: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        """`batch_bytes_max` is what the broker takes in one batch, by unprefixed topic."""
         self.partition = partition
         self.state = state
         self.now = now
@@ -62,8 +42,9 @@ class Transaction:
         self.metrics: dict[str, int] = {}
         """Counts that become visible only if the transaction commits."""
         self._compression = compression
+        self._batch_bytes_max = batch_bytes_max
         self._now_ms = int(now.timestamp() * 1000)
-        self._open: dict[tuple[str, int], RecordBatch] = {}
+        self._open: dict[tuple[str, int, bool], RecordBatch] = {}
         self.batches: list[tuple[str, int, RecordBatch]] = []
         """Topic, partition and records, in the order they are to be sent."""
 
@@ -74,7 +55,7 @@ class Transaction:
 
     def appender(self, topic: str) -> Callable[[bytes | None, bytes], None]:
         """A quicker `emit`, for the many records of one topic that have no headers."""
-        at = (topic, self.partition)
+        at = (topic, self.partition, True)
         batch: RecordBatch | None = None
 
         def append(key: bytes | None, value: bytes) -> None:
@@ -94,16 +75,16 @@ class Transaction:
         partition: int | None = None,
     ) -> None:
         """Adds a record to `topic` (unprefixed)."""
-        at = (topic, self.partition if partition is None else partition)
-        batch = self._open.get(at)
+        where = self.partition if partition is None else partition
+        is_plain = not headers or is_text(headers)
+        batch = self._open.get((topic, where, is_plain))
         if batch is None or not batch.add(key, value, headers):
-            size = len(key or b"") + len(value or b"") + RECORD_OVERHEAD_BYTES
-            size += sum(len(name) * 4 + len(text or b"") + 16 for name, text in headers)
-            batch = RecordBatch(max(BATCH_BYTES, size), self._compression, self._now_ms)
-            self._open[at] = batch
-            self.batches.append((*at, batch))
-            if not batch.add(key, value, headers):
-                raise ValueError(f"a record of {size} bytes fits no batch")
+            # Not compressed yet: so much of it fits whatever compression finds.
+            size = min(BATCH_BYTES, self._batch_bytes_max.get(topic, BATCH_BYTES))
+            batch = RecordBatch(size, self._compression, self._now_ms, takes_any_name=not is_plain)
+            self._open[topic, where, is_plain] = batch
+            self.batches.append((topic, where, batch))
+            batch.add(key, value, headers)
 
     def seen_before(self, identities: Sequence[bytes]) -> list[int]:
         """The content each identity was seen with in earlier transactions, 0 for none."""

@@ -18,16 +18,19 @@ from schemas import codec, headers, records
 from schemas.reasons import REPLAYABLE, Reason
 from schemas.settings import DAY_S, Settings
 from schemas.topics import ORIGINAL_APPEND_TIME_HEADER
-from streams.kafka import create_topics
+from streams.kafka import create_topics, home_partition
+from streams.wire.record_batch import RecordBatch
 from tests.cli.conftest import RunCommand
 from tests.cli.test_emit import everything
 from tests.conftest import MakeSettings
 
-APPENDED_MS = 1_760_000_000_000
+APPENDED_MS = int(time.time() - 3600) * 1000
 Headers = list[tuple[str, bytes]]
 
 
-def ours(reason: str, topic: str = "usage", part: str = "") -> Headers:
+def ours(
+    reason: str, topic: str = "usage", part: str = "", appended_ms: int = APPENDED_MS
+) -> Headers:
     """The headers that the worker adds."""
     found = [
         (headers.REASON, reason.encode()),
@@ -35,7 +38,7 @@ def ours(reason: str, topic: str = "usage", part: str = "") -> Headers:
         (headers.TOPIC, topic.encode()),
         (headers.PARTITION, b"1"),
         (headers.OFFSET, b"5"),
-        (headers.APPEND_TIME_MS, str(APPENDED_MS).encode()),
+        (headers.APPEND_TIME_MS, str(appended_ms).encode()),
     ]
     return [*found, (headers.PART, part.encode())] if part else found
 
@@ -132,20 +135,35 @@ async def test_a_dry_run_names_what_would_be_refused_again(
         ("org_a", event("evt_1", "ai.tokens"), refused),
         ("org_a", event("evt_2", "pages"), refused),
         ("org_b", event("evt_3", "ai.tokens", "org_b"), refused),
-        ("org_a", event("evt_4", "ai.tokens"), ours("no_price")),
+        ("org_a", event("evt_4", "ai.tokens"), ours("no_price", appended_ms=1_760_000_000_000)),
     )
     outcome = await asyncio.to_thread(
         run_command, "dead-letters", "replay", "--all", "--dry-run", settings=settings
     )
-    assert "4 would be replayed" in outcome.stdout
-    assert "3 of them would be refused again" in outcome.stdout
+    assert "3 would be replayed" in outcome.stdout
+    assert "2 of them would be refused again" in outcome.stdout
+    assert "1 not: older than 49 days" in outcome.stdout
     for line in (
         r"org_a .* no_price .*'pages'",
         r"org_b .* unknown_organization",
-        r"org_a .* invalid_time",
     ):
         assert re.search(line, outcome.stdout), outcome.stdout
     assert await everything(settings, "usage") == []
+
+
+async def test_a_replay_keeps_header_names_that_are_no_text(settings: Settings) -> None:
+    name = b"\xff\xfe".decode("utf-8", "surrogateescape")
+    batch = RecordBatch(1 << 20, None, 1, takes_any_name=True, is_transactional=False)
+    assert batch.add(b"org_odd", b"unpriced", [(name, b"x"), *ours("no_price")])
+    async with AIOKafkaProducer(**producer_settings(settings)) as producer:
+        await (await producer.send_batch(batch, settings.topic("dead-letters"), partition=0))
+    outcome = await replay_chosen(
+        settings, lambda letter: letter.organization_id == "org_odd", dry_run=False
+    )
+    assert outcome.replayed == 1
+    (record,) = [each for each in await everything(settings, "usage") if each.key == b"org_odd"]
+    assert next(iter(record.headers)) == (name, b"x")
+    assert record.partition == home_partition(b"org_odd", settings.partitions)
 
 
 async def test_a_letter_of_a_replay_keeps_the_first_time(settings: Settings) -> None:
@@ -171,8 +189,8 @@ async def test_parts_are_one_letter(settings: Settings) -> None:
 def letter(reason: str, *, topic: str = "usage", age_s: float = 0) -> Letter:
     class Record:
         partition, offset, key, value = 0, 0, b"org", b"{}"
-        timestamp = int((time.time() - age_s) * 1000)
-        headers = ours(reason, topic)
+        timestamp = int(time.time() * 1000)
+        headers = ours(reason, topic, appended_ms=int((time.time() - age_s) * 1000))
 
     return take_apart(Record)
 

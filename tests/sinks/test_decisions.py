@@ -15,7 +15,7 @@ from schemas import headers
 from sinks.blocks import BlockBuilder
 from sinks.errors import PositionLostError
 from sinks.positions import first_position
-from sinks.rows import encode_dead_letter, original_headers
+from sinks.rows import encode_dead_letter
 from sinks.status import STUCK_S, Status
 from streams.outage import Outage
 
@@ -169,9 +169,13 @@ def test_binary_mode_tells_by_its_headers() -> None:
     assert (row["organization_id"], row["event_id"], row["source"]) == ("o", "e", "s")
 
 
-def test_only_the_last_of_a_name_is_the_workers() -> None:
-    found = [("reason", b"a"), ("reason", b"b")]
-    assert original_headers(found) == [("reason", b"a")]
+def test_only_what_follows_the_last_reason_is_the_workers() -> None:
+    own = [("part", b"a"), ("reason", b"b"), ("packed", None), ("offset", b"c")]
+    ours = [("reason", b"d"), ("detail", b"e"), ("part", b"1/2")]
+    originals, added = headers.take_apart([*own, *ours])
+    assert originals == own
+    assert added == {"reason": b"d", "detail": b"e", "part": b"1/2"}
+    assert headers.take_apart(own[:1]) == (own[:1], {})
 
 
 def test_health_tells_what_is_down_and_what_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:

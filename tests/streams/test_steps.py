@@ -1,151 +1,31 @@
 """The steps on a real local store: what a batch fills into a transaction."""
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 from aiokafka.partitioner import murmur2
 
-from schemas import codec, headers, topics
+from schemas import headers, topics
 from schemas.reasons import Reason
-from schemas.settings import Settings
-from streams import dead_letters, steps
-from streams.app import changelog_of
+from streams import steps
 from streams.exactly_once import StoreError
-from streams.exactly_once.local_store import LocalStore
-from streams.exactly_once.seen import pack
-from streams.exactly_once.state import Codec, PartitionState
 from streams.exactly_once.transaction import Transaction
 from streams.steps import FactStep, ForfeitStep, UsageStep
-
-NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-SETTINGS = Settings(alias_secret="a secret of many characters", late_grace_s=3600)
-ORGANIZATION = "org_7"
-HERE = (murmur2(ORGANIZATION.encode()) & 0x7FFFFFFF) % SETTINGS.partitions
-
-
-@dataclass
-class Record:
-    value: bytes | None
-    key: bytes | None = ORGANIZATION.encode()
-    headers: list[tuple[str, bytes]] = field(default_factory=list)
-    offset: int = 0
-    partition: int = HERE
-    timestamp: int = int(NOW.timestamp() * 1000)
-
-
-class Recorded(Transaction):
-    """A transaction that also keeps what was emitted, by topic."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.emitted: list[
-            tuple[str, bytes | None, bytes | None, dict[str, bytes], int | None]
-        ] = []
-
-    def emit(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Any = (),
-        partition: int | None = None,
-    ) -> None:
-        self.emitted.append((topic, key, value, dict(headers), partition))
-
-    def of(self, topic: str) -> list[Any]:
-        return [row for row in self.emitted if row[0] == topic]
-
-    def reasons(self) -> list[str]:
-        return [row[3][headers.REASON].decode() for row in self.of(topics.DEAD_LETTERS)]
-
-
-class Partition:
-    """One partition's state, committed transaction by transaction without a broker."""
-
-    def __init__(self, directory: Path) -> None:
-        self.store = LocalStore(directory, tag="t", window_ms=10**9, max_age_s=3600)
-        self.state = PartitionState(
-            self.store,
-            Codec(codec.encode_state_key, codec.encode, codec.decode_state, changelog_of),
-        )
-
-    def run(self, step: Any, *records: Record, now: datetime = NOW) -> Recorded:
-        transaction = Recorded(HERE, self.state, self.store, now, None)
-        step(*([records] if records else []), transaction)
-        self.commit(transaction)
-        return transaction
-
-    def commit(self, transaction: Transaction) -> None:
-        self.store.seen.insert_packed(pack(transaction.seen), 1)
-        self.store.write([(key, value) for _, key, value in self.state.changes()], {})
-        self.state.committed()
-
-
-@pytest.fixture
-def partition(tmp_path: Path) -> Iterator[Partition]:
-    made = Partition(tmp_path)
-    yield made
-    made.store.close()
-
-
-def usage(identity: str = "e1", quantity: int = 5, **changes: Any) -> Record:
-    event = {
-        "specversion": "1.0",
-        "id": identity,
-        "source": "editor",
-        "type": "ai.tokens",
-        "subject": "user_1",
-        "organizationid": ORGANIZATION,
-        "data": {"quantity": quantity},
-    }
-    record_fields = {
-        name: changes.pop(name) for name in list(changes) if name in Record.__annotations__
-    }
-    return Record(value=msgspec.json.encode({**event, **changes}), **record_fields)
-
-
-def _stranger() -> str:
-    """An organization of another partition."""
-    return next(
-        name
-        for name in (f"org_{number}" for number in range(100))
-        if (murmur2(name.encode()) & 0x7FFFFFFF) % SETTINGS.partitions != HERE
-    )
-
-
-def facts(*rows: dict[str, Any], first: int = 1, organization: str = ORGANIZATION) -> list[Record]:
-    return [
-        Record(
-            msgspec.json.encode(
-                {
-                    "organization_id": organization,
-                    "version": first + number,
-                    "recorded_at": NOW - timedelta(days=3),
-                    "effective_at": NOW - timedelta(days=3),
-                    "fact": row,
-                }
-            ),
-            key=organization.encode(),
-        )
-        for number, row in enumerate(rows)
-    ]
-
-
-def known_organization(partition: Partition) -> None:
-    partition.run(
-        FactStep(topics.MEMBERSHIPS, SETTINGS),
-        *facts(
-            {"type": "organization_created"},
-            {"type": "price_set", "meter": "ai.tokens", "micro_per_million_units": 1_000_000},
-            {"type": "website_assigned", "website_id": "w1", "group_id": "group_unassigned"},
-        ),
-    )
+from tests.streams.partition import (
+    HERE,
+    NOW,
+    SETTINGS,
+    Partition,
+    Record,
+    Recorded,
+    facts,
+    known_organization,
+    stranger_organization,
+    usage,
+)
 
 
 def test_a_duplicate_is_counted_and_a_conflict_refused(partition: Partition) -> None:
@@ -168,31 +48,30 @@ def test_a_refused_event_is_not_seen(partition: Partition) -> None:
     assert len(partition.run(step, usage("e1")).of(topics.USAGE_RATED)) == 1
 
 
-def test_a_dead_letter_keeps_its_bytes_and_says_where_it_was(partition: Partition) -> None:
-    record = Record(b"\xff\x00 no json", key=None, headers=[("a", b"1")], offset=17)
-    refused = partition.run(UsageStep(SETTINGS), record).of(topics.DEAD_LETTERS)
-    [(_, key, value, found, to)] = refused
-    assert (key, value, to) == (None, b"\xff\x00 no json", None)
-    assert found["a"] == b"1"
-    assert found[headers.OFFSET] == b"17"
-    assert found[headers.TOPIC] == b"usage"
-    assert found[headers.APPEND_TIME_MS] == str(record.timestamp).encode()
-    assert found[headers.DETAIL]
+def test_an_event_that_is_too_large_to_be_sent_on_is_refused(partition: Partition) -> None:
+    stranger = stranger_organization()
+    record = usage(organizationid=stranger, key=None, headers=[("a", b"x" * 1_048_300)])
+    done = partition.run(UsageStep(SETTINGS), record)
+    assert done.reasons() == [Reason.TOO_LARGE]
+    assert done.of(topics.USAGE) == []
 
 
-def test_a_value_too_large_for_one_record_is_kept_in_parts(
-    partition: Partition, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dead_letters, "PART_BYTES", 40_000)
-    value = random.Random(1).randbytes(100_000)
-    refused = partition.run(UsageStep(SETTINGS), Record(value)).of(topics.DEAD_LETTERS)
-    assert b"".join(row[2] for row in refused) == value
-    assert [row[3][headers.PART] for row in refused] == [b"1/3", b"2/3", b"3/3"]
+def test_every_batch_stays_within_what_its_topic_takes(partition: Partition) -> None:
+    limits = {topic.name: topic.max_message_bytes for topic in topics.all_topics().values()}
+    transaction = Transaction(HERE, partition.state, partition.store, NOW, None, limits)
+    chance = random.Random(3)
+    for topic in (topics.USAGE, topics.LEDGER, topics.FACTS_APPLIED, topics.STATE):
+        for number in range(6_000):
+            headers_of = [("a", b"1")] if number % 3 else []
+            transaction.emit(topic, b"key", chance.randbytes(1_000), headers_of)
+    sizes = [(topic, len(batch.packed())) for topic, _, batch in transaction.batches]
+    assert all(size <= limits[topic] for topic, size in sizes)
+    assert len({topic for topic, _ in sizes}) == 4
 
 
 def test_an_event_in_another_partition_is_sent_on_once(partition: Partition) -> None:
     known_organization(partition)
-    stranger = _stranger()
+    stranger = stranger_organization()
     home = (murmur2(stranger.encode()) & 0x7FFFFFFF) % SETTINGS.partitions
     record = usage(organizationid=stranger, key=None, headers=[("a", b"1")])
     sent = partition.run(UsageStep(SETTINGS), record)
@@ -253,7 +132,7 @@ def test_a_disk_that_cannot_be_read_is_no_fault_of_the_event(
 
 
 def test_a_fact_in_another_partition_is_refused_and_changes_nothing(partition: Partition) -> None:
-    stranger = _stranger()
+    stranger = stranger_organization()
     [fact] = facts({"type": "organization_created"}, organization=stranger)
     refused = partition.run(FactStep(topics.MEMBERSHIPS, SETTINGS), fact)
     assert refused.reasons() == [Reason.WRONG_PARTITION]
