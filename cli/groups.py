@@ -134,14 +134,16 @@ def move(organization: OrganizationOption, group: GroupName, members: Members) -
 @app.command("import")
 def import_(
     organization: OrganizationOption,
-    file: Annotated[Path, typer.Argument(help="CSV with the columns group and email.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV with the columns group and email, and perhaps member_id.")
+    ],
     create_members: Annotated[
         bool, typer.Option("--create-members", help="Unknown addresses become members.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Apply without asking.")] = False,
 ) -> None:
     """Show what a file would do, row by row where it is refused; then apply it whole."""
-    from api.rules import csv_files
+    from api.rules import csv_files, csv_plans
     from cli.control import opened, operator
 
     try:
@@ -151,7 +153,7 @@ def import_(
     with opened(load_settings()) as control:
         rows = csv_files.read_rows(raw)
         with control.store.read() as session:
-            plan = csv_files.plan(
+            plan = csv_plans.plan(
                 session, organization, rows, create_members=create_members, progress=_progress
             )
         _show(plan)
@@ -160,9 +162,7 @@ def import_(
         if not yes and not typer.confirm("Apply?"):
             return
         with control.change(organization, operator("csv")) as change:
-            csv_files.apply(
-                change, rows, plan.digest, create_members=create_members, progress=_progress
-            )
+            csv_plans.apply(change, plan, plan.digest, progress=_progress)
     typer.echo("Applied.")
 
 
@@ -182,14 +182,14 @@ def _progress(what: str, done: int, total: int) -> None:
 
 @app.command()
 def export(organization: OrganizationOption) -> None:
-    """Every member with a group, as a file that `import` reads back."""
+    """Every active member and its group, as a file that `import` reads back."""
     from api import reading
-    from api.rules import csv_files
+    from api.rules import csv_people
     from cli.control import opened
 
     with opened(load_settings()) as control, control.store.read() as session:
         reading.organization(session, organization)
-        sys.stdout.write(csv_files.export(session, organization))
+        sys.stdout.write(csv_people.export(session, organization))
 
 
 def _change(organization: str, do: Any) -> Any:

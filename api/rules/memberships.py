@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import delete, select, update
 
@@ -41,8 +41,7 @@ def live_group(change: Change, group_id: str, where: str = "group_id") -> Billin
     return group
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """The group a member is in, since when, and which way it came there."""
 
     member_id: str
@@ -63,7 +62,7 @@ def current_places(change: Change, member_ids: Iterable[str]) -> dict[str, Place
                 Membership.member_id.in_(portion),
             )
         )
-        places.update((row[0], Place(*row)) for row in rows)
+        places.update((row[0], Place._make(row)) for row in rows)
     return places
 
 

@@ -7,11 +7,20 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from api import reading
-from api.rules import csv_files
+from api.errors import forbidden
+from api.rules import csv_files, csv_people, csv_plans
 from api.rules.change import Change
 from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses
-from api.web.context import GROUP_EDITORS, READERS, Allow, ApiPart, Caller, OrganizationId
+from api.web.context import (
+    ADMINS,
+    GROUP_EDITORS,
+    READERS,
+    Allow,
+    ApiPart,
+    Caller,
+    OrganizationId,
+)
 from api.web.idempotency import Answer, OncePart, change_once
 
 router = APIRouter(
@@ -22,6 +31,7 @@ Reader = Annotated[Caller, Depends(Allow(READERS, "api"))]
 Editor = Annotated[Caller, Depends(Allow(GROUP_EDITORS, "api", large_body=True))]
 
 EXAMPLE: Final = "group,email\r\nResearch,ann@example.com\r\n"
+EXPORTED: Final = '"group","email","member_id"\r\n"Research","ann@example.com","user_42"\r\n'
 BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -34,6 +44,9 @@ class PlannedRow(BaseModel):
     line: int = Field(examples=[2])
     group: str = Field(examples=["Research"])
     email: str = Field(examples=["ann@example.com"])
+    member_id: str | None = Field(
+        examples=["user_42"], description="Null for somebody whom the file makes a member."
+    )
     action: str = Field(
         examples=["move"],
         description="`move`, `create_and_move`, `unassign`, `unchanged` or `refused`.",
@@ -73,21 +86,25 @@ def post_csv(
         bool, Query(description="Whether unknown addresses become members.")
     ] = False,
 ) -> Response:
+    if create_members and caller.scope not in ADMINS:
+        raise forbidden(
+            f"A key of scope {caller.scope} may not create members.",
+            f"Leave `create_members` out, or use a key of scope {' or '.join(sorted(ADMINS))}.",
+        )
     rows = csv_files.read_rows(body)
+    # Planning takes most of the time and needs only a snapshot, so nobody waits for it.
+    with api.store.read() as session:
+        made = csv_plans.plan(session, organization_id, rows, create_members=create_members)
     if not plan:
-        with api.store.read() as session:
-            reading.organization(session, organization_id)
-            made = csv_files.plan(session, organization_id, rows, create_members=create_members)
         return Json(_shown(made, applied=False))
 
     def apply(change: Change) -> Answer:
-        made = csv_files.apply(change, rows, plan, create_members=create_members)
-        return Answer(200, _shown(made, applied=True))
+        return Answer(200, _shown(csv_plans.apply(change, made, plan), applied=True))
 
     return change_once(api, caller, once, organization_id, apply)
 
 
-def _shown(made: csv_files.Plan, *, applied: bool) -> dict[str, Any]:
+def _shown(made: csv_plans.Plan, *, applied: bool) -> dict[str, Any]:
     return {
         "applied": applied,
         "plan": made.digest,
@@ -98,6 +115,7 @@ def _shown(made: csv_files.Plan, *, applied: bool) -> dict[str, Any]:
                 "line": one.row.line,
                 "group": one.row.group,
                 "email": one.row.email,
+                "member_id": one.member_id or None,
                 "action": one.action,
                 "why": one.why,
             }
@@ -110,13 +128,13 @@ def _shown(made: csv_files.Plan, *, applied: bool) -> dict[str, Any]:
     "/groups/csv",
     response_class=Response,
     responses=responses(Error, 404)
-    | {200: {"content": {"text/csv": {"example": EXAMPLE}}, "description": "The file."}},
-    summary="Every member with a group, as a file that can be sent back",
+    | {200: {"content": {"text/csv": {"example": EXPORTED}}, "description": "The file."}},
+    summary="Every active member and its group, as a file that can be sent back",
 )
 def get_csv(api: ApiPart, caller: Reader, organization_id: OrganizationId) -> Response:
     with api.store.read() as session:
         reading.organization(session, organization_id)
-        text = csv_files.export(session, organization_id)
+        text = csv_people.export(session, organization_id)
     return Response(
         text,
         media_type="text/csv; charset=utf-8",

@@ -116,7 +116,14 @@ def test_files(control, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     run("import", "-o", "org_a", str(file), answer="n\n")
     assert places(control) == {}
     assert "Applied." in run("import", "-o", "org_a", str(file), answer="y\n")
-    assert run("export", "-o", "org_a") == "group,email\nSales,ann@example.com\n"
+    exported = run("export", "-o", "org_a")
+    assert exported.splitlines() == [
+        '"group","email","member_id"',
+        '"Sales","ann@example.com","ann"',
+        '"Unassigned","ben@example.com","ben"',
+    ]
+    file.write_text(exported)
+    assert "unchanged: 2" in run("import", "-o", "org_a", str(file), answer="n\n")
     with pytest.raises(Failure):
         run("import", "-o", "org_a", str(tmp_path / "none.csv"))
 
