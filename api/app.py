@@ -21,6 +21,8 @@ from api.storage.store import Store, database_url
 from api.web import (
     events,
     health,
+    teams_audit,
+    teams_daily,
     teams_groups,
     teams_usage,
     v1_csv,
@@ -105,6 +107,8 @@ def create_app(
     for part in (
         teams_groups,
         teams_usage,
+        teams_daily,
+        teams_audit,
         v1_organizations,
         v1_csv,
         v1_groups,

@@ -55,10 +55,18 @@ class Amount:
 
 
 def cents(pico: int) -> float:
-    """Shown cents; a float only here, at the end, because JSON numbers are that to most.
+    """Shown cents: see `quotient`."""
+    return quotient(pico, PICO_A_CENT)
 
-    The quotient of two integers is the nearest float there is, however large they are."""
-    return pico / PICO_A_CENT
+
+def quotient(numerator: int, denominator: int) -> float:
+    """A number of an answer: an integer where it is whole, else the nearest float there is.
+
+    Only here, at the end, are amounts floats, because JSON numbers are that to most. Whole ones
+    have no `.0`, which clients that count in integers would refuse.
+    """
+    whole, rest = divmod(numerator, denominator)
+    return numerator / denominator if rest else whole
 
 
 @dataclass

@@ -1,29 +1,39 @@
 """Single usage events, and activity by day, from ClickHouse. An event is its revision 0; its
 cost is the sum of all its revisions."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
-from api.spend import Spend, cents
+import msgspec
+
+from api.spend import Spend, cents, quotient
 from schemas.records import MICRO
 
 People = Mapping[str, tuple[str, str, bool]]
 """E-mail address, name and whether it is a service account, by member id."""
 
 ROWS_MAX: Final = 100_000
+TOKEN_TYPES: Final = {
+    "input": "inputTokens",
+    "output": "outputTokens",
+    "cache_write": "cacheWriteTokens",
+    "cache_read": "cacheReadTokens",
+}
+"""Cursor's field by the value of the dimension `token_type`."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Milliseconds are inclusive; `members` None asks for all; every dimension must match."""
+    """Milliseconds are inclusive; `members` None asks for all; every dimension must have one of
+    its values, or any at all where none are given."""
 
     organization_id: str
     start_ms: int
     end_ms: int
     members: list[str] | None
-    dimensions: dict[str, str]
+    dimensions: Mapping[str, Collection[str]]
 
     def where(self) -> tuple[str, dict[str, Any]]:
         """A condition and its parameters; values never become part of the statement."""
@@ -40,9 +50,10 @@ class EventFilter:
         if self.members is not None:
             condition += " AND member_id IN {members:Array(String)}"
             parameters["members"] = self.members
-        for number, (name, value) in enumerate(sorted(self.dimensions.items())):
-            condition += f" AND dimensions[{{name{number}:String}}] = {{value{number}:String}}"
-            parameters |= {f"name{number}": name, f"value{number}": value}
+        for number, (name, values) in enumerate(sorted(self.dimensions.items())):
+            asked = f"IN {{values{number}:Array(String)}}" if values else "!= ''"
+            condition += f" AND dimensions[{{name{number}:String}}] {asked}"
+            parameters |= {f"name{number}": name, f"values{number}": sorted(values)}
         return condition, parameters
 
 
@@ -63,19 +74,23 @@ class Event:
 
     def shown(self, people: People) -> dict[str, Any]:
         email, name, is_service = people.get(self.member_id, ("", "", False))
+        charged = cents(int(self.pico_text))
+        is_token_based = "token" in self.meter
         shown: dict[str, Any] = {
             "timestamp": str(int(self.event_time.timestamp() * 1000)),
             "userEmail": email or ("" if is_service else self.subject),
             "model": self.dimensions.get("model", self.meter),
             "kind": "Usage-based" if self.overage_micro > 0 else "Included in credits",
             "maxMode": False,
-            "requestsCosts": self.quantity_micro / MICRO,
-            "isTokenBasedCall": "token" in self.meter,
+            "requestsCosts": quotient(self.quantity_micro, MICRO),
+            "isTokenBasedCall": is_token_based,
             "isChargeable": self.overage_micro > 0,
             "isHeadless": is_service,
-            "chargedCents": cents(int(self.pico_text)),
+            "chargedCents": charged,
             "meter": self.meter,
         }
+        if is_token_based:
+            shown["tokenUsage"] = self._tokens() | {"totalCents": charged}
         if is_service:
             shown |= {"serviceAccountId": self.member_id, "serviceAccountName": name}
         named = {
@@ -86,28 +101,53 @@ class Event:
         }
         return shown | {key: value for key, value in named.items() if value}
 
+    def _tokens(self) -> dict[str, Any]:
+        """Whole tokens, all of the kind that the dimension `token_type` says: input by default."""
+        kind = TOKEN_TYPES.get(self.dimensions.get("token_type", ""), "inputTokens")
+        return dict.fromkeys(TOKEN_TYPES.values(), 0) | {kind: self.quantity_micro // MICRO}
 
-@dataclass(frozen=True, slots=True)
-class DayOfMember:
-    """What one member did on one day of the organization's calendar."""
 
-    day: date
-    member_id: str
-    events: int
-    by_meter: dict[str, int]
+class DayOfMember(msgspec.Struct, gc=False):
+    """What one member did on one day of the organization's calendar, as Cursor shows it.
 
-    def shown(self, people: People) -> dict[str, Any]:
-        email, _, _ = people.get(self.member_id, ("", "", False))
-        midnight = datetime(self.day.year, self.day.month, self.day.day) - datetime(1970, 1, 1)  # noqa: DTZ001 - a calendar day
-        return {
-            "userId": self.member_id,
-            "day": self.day.isoformat(),
-            "date": midnight // timedelta(milliseconds=1),
-            "email": email,
-            "isActive": self.events > 0,
-            "usageEvents": self.events,
-            "quantities": {meter: micro / MICRO for meter, micro in self.by_meter.items()},
-        }
+    What a pipeline of usage cannot know (lines, tabs, extensions) is 0 or null, so that clients
+    that expect every field find it; `usageEvents` and `quantities` by meter are ours.
+    """
+
+    userId: str
+    day: str
+    date: int
+    email: str
+    isActive: bool = False
+    subscriptionIncludedReqs: int = 0
+    usageBasedReqs: int = 0
+    mostUsedModel: str | None = None
+    usageEvents: int = 0
+    quantities: dict[str, float] = {}
+    totalLinesAdded: int = 0
+    totalLinesDeleted: int = 0
+    acceptedLinesAdded: int = 0
+    acceptedLinesDeleted: int = 0
+    totalApplies: int = 0
+    totalAccepts: int = 0
+    totalRejects: int = 0
+    totalTabsShown: int = 0
+    totalTabsAccepted: int = 0
+    composerRequests: int = 0
+    chatRequests: int = 0
+    agentRequests: int = 0
+    cmdkUsages: int = 0
+    apiKeyReqs: int = 0
+    bugbotUsages: int = 0
+    applyMostUsedExtension: str | None = None
+    tabMostUsedExtension: str | None = None
+    clientVersion: str | None = None
+
+
+def idle_day(member_id: str, email: str, day: date) -> DayOfMember:
+    """A day of a member without usage."""
+    since_1970 = datetime(day.year, day.month, day.day) - datetime(1970, 1, 1)  # noqa: DTZ001 - a calendar day
+    return DayOfMember(member_id, day.isoformat(), since_1970 // timedelta(milliseconds=1), email)
 
 
 def count_events(spend: Spend, wanted: EventFilter) -> int:
@@ -124,7 +164,7 @@ def list_events(spend: Spend, wanted: EventFilter, limit: int, offset: int) -> l
     condition, parameters = wanted.where()
     rows = spend.query(
         "SELECT event_time, any(member_id), any(subject), any(meter), any(website_id), "  # noqa: S608
-        "any(dimensions), sum(quantity_micro), sum(overage_micro), "
+        "any(dimensions), sum(toInt128(quantity_micro)), sum(toInt128(overage_micro)), "
         "toString(sum(toInt128(cost_micro) * credit_price_micro)) "
         f"FROM usage_rated WHERE {condition} GROUP BY event_time, source, event_id "
         "ORDER BY event_time DESC, source, event_id "
@@ -136,14 +176,25 @@ def list_events(spend: Spend, wanted: EventFilter, limit: int, offset: int) -> l
 
 def daily_usage(
     spend: Spend, organization_id: str, start_ms: int, end_ms: int, time_zone: str
-) -> list[DayOfMember]:
-    """Active members only, by day and then member; at most `ROWS_MAX` rows."""
+) -> dict[tuple[str, date], DayOfMember]:
+    """By member and day, in the order of days and then members: only days with usage, at most
+    `ROWS_MAX`. Addresses are left empty."""
     condition, parameters = EventFilter(organization_id, start_ms, end_ms, None, {}).where()
     rows = spend.query(
-        "SELECT toDate(event_time, {zone:String}) AS day, member_id, "  # noqa: S608
-        "countIf(revision = 0), sumMap(map(toString(meter), quantity_micro)) "
+        "SELECT toDate(event_time, {zone:String}) AS day, member_id, countIf(revision = 0), "  # noqa: S608
+        "countIf(revision = 0 AND overage_micro > 0), "
+        "topKIf(1)(if(dimensions['model'] = '', toString(meter), dimensions['model']), "
+        "revision = 0), sumMap(map(toString(meter), toInt128(quantity_micro))) "
         f"FROM usage_rated WHERE {condition} GROUP BY day, member_id "
         "ORDER BY day, member_id LIMIT {most:UInt32}",
         {**parameters, "zone": time_zone, "most": ROWS_MAX},
     )
-    return [DayOfMember(*row) for row in rows]
+    days = {}
+    for day, member_id, events, on_demand, models, quantities in rows:
+        row = days[member_id, day] = idle_day(member_id, "", day)
+        row.isActive = events > 0
+        row.usageEvents = events
+        row.usageBasedReqs, row.subscriptionIncludedReqs = on_demand, events - on_demand
+        row.mostUsedModel = models[0] if models else None
+        row.quantities = {meter: quotient(micro, MICRO) for meter, micro in quantities.items()}
+    return days

@@ -13,6 +13,8 @@ from starlette.responses import Response
 from api.errors import Refused
 
 SCIM_ERROR: Final = "urn:ietf:params:scim:api:messages:2.0:Error"
+OUR_PATHS: Final = ("/v1/", "/health/")
+"""Elsewhere errors have Cursor's shape, also on paths of Cursor's that are not here."""
 SCIM_TYPE: Final = "application/scim+json"
 DEFAULT_SCIM_TYPES: Final = {400: "invalidValue", 409: "uniqueness"}
 
@@ -72,10 +74,10 @@ def error_response(refused: Refused, path: str) -> Response:
     }
     if path.startswith("/scim/"):
         return _scim_error(refused)
-    if path.startswith("/teams/"):
-        body: dict[str, Any] = {**told, "error": HTTPStatus(refused.status).phrase}
+    if path.startswith(OUR_PATHS):
+        body: dict[str, Any] = {"error": told}
     else:
-        body = {"error": told}
+        body = {**told, "error": HTTPStatus(refused.status).phrase}
     return Json(body, refused.status, headers=refused.headers)
 
 

@@ -315,7 +315,7 @@ def _report(
     here = {person.member_id for person in current} if former else set()
     return {
         "memberCount": len(current),
-        "spendCents": spent.total.cents if spent else 0.0,
+        "spendCents": spent.total.cents if spent else 0,
         "currentMembers": current,
         "formerMembers": [person for person in former if person.member_id not in here],
         "dailySpend": _days(spent.by_day) if spent else [],

@@ -1,35 +1,32 @@
-"""`/teams`: members, spend, usage events, daily usage and audit log, in Cursor's shapes.
+"""`/teams`: members, spend and single usage events, in Cursor's shapes.
 
 Our meters and dimensions stand where Cursor has models and requests: `model` is the dimension of
 that name, `kind` tells whether credits covered the event, `chargedCents` is its whole cost.
 """
 
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from math import ceil
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from api import reading
 from api.cycles import cycle_for
 from api.errors import invalid
 from api.rules.names import fold
 from api.spend import cents
 from api.storage.base import rfc3339
-from api.storage.ledgers import AuditEntry
 from api.storage.models import Member, MemberAlias
-from api.usage import EventFilter, People, count_events, daily_usage, list_events
+from api.usage import EventFilter, People, count_events, list_events
 from api.web.admission import KeyedRoute
 from api.web.answers import Json, TeamsError, responses
-from api.web.context import ADMINS, READERS, Allow, ApiPart, Caller
+from api.web.context import READERS, Allow, ApiPart, Caller
 from api.web.shapes import teams
-from api.web.shapes.common import iso
 from api.web.teams_groups import tenant
 
 router = APIRouter(
@@ -38,7 +35,6 @@ router = APIRouter(
 
 Reader = Annotated[Caller, Depends(Allow(READERS, "api", tenant=True))]
 UsageReader = Annotated[Caller, Depends(Allow(READERS, "usage", tenant=True))]
-Admin = Annotated[Caller, Depends(Allow(ADMINS, "api", tenant=True))]
 
 PAGE_MAX: Final = 1_000
 PAGES_MAX: Final = 1_000_000
@@ -48,9 +44,22 @@ MS_LATEST: Final = 7_258_118_400_000
 NOTHING: Final = (0, 0)
 
 Page = Annotated[int, Field(ge=1, le=PAGES_MAX)]
-PageSize = Annotated[int, Field(ge=1, le=PAGE_MAX)]
+PageSize = Annotated[
+    int,
+    Field(ge=1, le=PAGES_MAX, description=f"More than {PAGE_MAX} counts as {PAGE_MAX}."),
+    AfterValidator(lambda asked: min(asked, PAGE_MAX)),
+]
 Milliseconds = Annotated[int, Field(ge=0, le=MS_LATEST, examples=[1_793_491_200_000])]
 Text = Annotated[str, Field(max_length=256)]
+OneOrAll = Annotated[str, Field(max_length=256, description="An id, or `*` for all that have one.")]
+HostingType = Literal["CLOUD", "SELF_HOSTED", "SELF_HOSTED_POOL", "SELF_HOSTED_MACHINE"]
+HOSTED: Final[dict[str, tuple[str, ...]]] = {
+    "CLOUD": ("CLOUD",),
+    "SELF_HOSTED": ("SELF_HOSTED", "SELF_HOSTED_POOL", "SELF_HOSTED_MACHINE"),
+    "SELF_HOSTED_POOL": ("SELF_HOSTED_POOL",),
+    "SELF_HOSTED_MACHINE": ("SELF_HOSTED_MACHINE",),
+}
+"""What the dimension `hosting_type` may say, by what is asked for."""
 
 
 class TeamMember(msgspec.Struct, gc=False):
@@ -77,36 +86,28 @@ class SpendQuestion(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     searchTerm: Text = ""
-    sortBy: Literal["amount", "date", "user"] = "amount"
+    sortBy: Literal["amount", "date", "user"] = "date"
     sortDirection: Literal["asc", "desc"] = "desc"
     page: Page = 1
     pageSize: PageSize = 100
 
 
 class EventsQuestion(BaseModel):
-    """All that is given must hold. Dates are milliseconds, both inclusive."""
+    """All that is given must hold. Dates are milliseconds, both inclusive; by default the last 30
+    days."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     startDate: Milliseconds | None = None
     endDate: Milliseconds | None = None
     userId: Text | None = None
     email: Text | None = None
     serviceAccountId: Text | None = None
-    cloudAgentId: Text | None = None
-    automationId: Text | None = None
-    hostingType: Literal["cloud", "self-hosted"] | None = None
+    cloudAgentId: OneOrAll | None = None
+    automationId: OneOrAll | None = None
+    hostingType: HostingType | None = None
     page: Page = 1
     pageSize: PageSize = 100
-
-
-class DailyQuestion(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    startDate: Milliseconds
-    endDate: Milliseconds
-    page: Page | None = None
-    pageSize: PageSize | None = None
 
 
 @router.get(
@@ -199,22 +200,15 @@ def _member_spend(member: Spender, on_demand_pico: int, pico: int) -> dict[str, 
 )
 def post_events(api: ApiPart, caller: UsageReader, body: EventsQuestion) -> Response:
     organization_id = tenant(caller)
-    start, end = _window(api.control.clock(), body.startDate, body.endDate)
+    start, end = window(api.control.clock(), body.startDate, body.endDate)
     with api.store.read() as session:
         members = _asked_members(session, organization_id, body)
-    dimensions = {
-        "cloud_agent_id": body.cloudAgentId,
-        "automation_id": body.automationId,
-        "hosting_type": body.hostingType,
-    }
-    wanted = EventFilter(
-        organization_id, start, end, members, {k: v for k, v in dimensions.items() if v}
-    )
+    wanted = EventFilter(organization_id, start, end, members, _dimensions(body))
     total = count_events(api.spend, wanted)
     offset = (body.page - 1) * body.pageSize
     rows = list_events(api.spend, wanted, body.pageSize, offset) if offset < total else []
     with api.store.read() as session:
-        people = _people(session, organization_id, {row.member_id for row in rows})
+        people = people_of(session, organization_id, {row.member_id for row in rows})
     return Json(
         {
             "totalUsageEventsCount": total,
@@ -223,6 +217,19 @@ def post_events(api: ApiPart, caller: UsageReader, body: EventsQuestion) -> Resp
             "period": {"startDate": start, "endDate": end},
         }
     )
+
+
+def _dimensions(body: EventsQuestion) -> dict[str, tuple[str, ...]]:
+    """The values that a dimension may have; none given allow any."""
+    asked = {
+        name: () if value == "*" else (value,)
+        for name, value in (
+            ("cloud_agent_id", body.cloudAgentId),
+            ("automation_id", body.automationId),
+        )
+        if value
+    }
+    return asked | ({"hosting_type": HOSTED[body.hostingType]} if body.hostingType else {})
 
 
 def _asked_members(
@@ -238,7 +245,7 @@ def _asked_members(
     return asked[:1] if len(set(asked)) == 1 else [""]
 
 
-def _people(session: Session, organization_id: str, member_ids: Collection[str]) -> People:
+def people_of(session: Session, organization_id: str, member_ids: Collection[str]) -> People:
     """Who these are, and perhaps others; those that are no members are absent."""
     query = select(Member.id, Member.email, Member.name, Member.kind).where(
         Member.organization_id == organization_id
@@ -247,96 +254,6 @@ def _people(session: Session, organization_id: str, member_ids: Collection[str])
         query = query.where(Member.id.in_(member_ids))
     rows = session.connection().execute(query)
     return {row[0]: (row[1] or "", row[2], row[3] == "service_account") for row in rows.all()}
-
-
-@router.post(
-    "/daily-usage-data",
-    response_model=teams.DailyUsage,
-    responses=responses(TeamsError),
-    summary="Activity by member and day; at most 30 days",
-)
-def post_daily(api: ApiPart, caller: Reader, body: DailyQuestion) -> Response:
-    organization_id = tenant(caller)
-    start, end = _window(api.control.clock(), body.startDate, body.endDate)
-    if end - start > DAYS_MAX * 86_400_000:
-        raise invalid(f"At most {DAYS_MAX} days.", "body.endDate")
-    with api.store.read() as session:
-        zone = reading.organization(session, organization_id).time_zone
-        known = _member_ids(session, organization_id)
-    rows = daily_usage(api.spend, organization_id, start, end, zone)
-    answer: dict[str, Any] = {"period": {"startDate": start, "endDate": end}}
-    if body.page is not None or body.pageSize is not None:
-        page, size = body.page or 1, body.pageSize or 100
-        members = sorted({row.member_id for row in rows} | known)
-        chosen = set(members[(page - 1) * size : page * size])
-        rows = [row for row in rows if row.member_id in chosen]
-        pages = ceil(len(members) / size)
-        answer["pagination"] = {
-            "page": page,
-            "pageSize": size,
-            "totalUsers": len(members),
-            "totalPages": pages,
-            "hasNextPage": page < pages,
-            "hasPreviousPage": page > 1,
-        }
-    with api.store.read() as session:
-        people = _people(session, organization_id, {row.member_id for row in rows})
-    return Json(answer | {"data": [row.shown(people) for row in rows]})
-
-
-def _member_ids(session: Session, organization_id: str) -> set[str]:
-    query = select(Member.id).where(Member.organization_id == organization_id)
-    return set(session.connection().scalars(query))
-
-
-@router.get(
-    "/audit-logs",
-    response_model=teams.AuditLogs,
-    responses=responses(TeamsError),
-    summary="Every change: who, when, how, before and after; newest first",
-)
-def list_audit(
-    api: ApiPart,
-    caller: Admin,
-    start_time: Annotated[int, Query(alias="startTime", ge=0, le=MS_LATEST)] = 0,
-    end_time: Annotated[int, Query(alias="endTime", ge=0, le=MS_LATEST)] = MS_LATEST,
-    page: Annotated[int, Query(ge=1, le=PAGES_MAX)] = 1,
-    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=PAGE_MAX)] = 100,
-) -> Response:
-    chosen = (
-        AuditEntry.organization_id == tenant(caller),
-        AuditEntry.at >= moment(start_time),
-        AuditEntry.at <= moment(end_time),
-    )
-    with api.store.read() as session:
-        total = session.scalar(select(func.count()).select_from(AuditEntry).where(*chosen)) or 0
-        rows = session.scalars(
-            select(AuditEntry)
-            .where(*chosen)
-            .order_by(AuditEntry.id.desc())
-            .limit(page_size)
-            .offset((page - 1) * page_size)
-        ).all()
-    return Json(
-        {
-            "events": [shown_audit(row) for row in rows],
-            "pagination": pagination(total, page, page_size),
-        }
-    )
-
-
-def shown_audit(row: AuditEntry) -> dict[str, Any]:
-    return {
-        "id": str(row.id),
-        "timestamp": iso(row.at),
-        "actor": row.actor,
-        "how": row.how,
-        "eventType": row.action,
-        "subjectType": row.subject_kind,
-        "subjectId": row.subject_id,
-        "before": row.before,
-        "after": row.after,
-    }
 
 
 def pagination(total: int, page: int, size: int) -> dict[str, Any]:
@@ -350,11 +267,7 @@ def pagination(total: int, page: int, size: int) -> dict[str, Any]:
     }
 
 
-def moment(milliseconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
-
-
-def _window(now: datetime, start: int | None, end: int | None) -> tuple[int, int]:
+def window(now: datetime, start: int | None, end: int | None) -> tuple[int, int]:
     """The asked time in milliseconds, both inclusive; by default the last 30 days."""
     last = int(now.timestamp() * 1000) if end is None else end
     first = max(0, last - DAYS_MAX * 86_400_000) if start is None else start

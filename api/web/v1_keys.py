@@ -26,7 +26,6 @@ from api.web.idempotency import Answer, Once, OncePart, transact_once
 from api.web.pages import Page, Paging, page
 from api.web.shapes import v1
 from api.web.shapes.common import iso
-from api.web.teams_usage import shown_audit
 
 router = APIRouter(prefix="/v1", tags=["Keys and audit"], route_class=KeyedRoute)
 
@@ -201,7 +200,7 @@ def list_audit(
     query = select(AuditEntry).where(AuditEntry.organization_id == organization_id)
     with api.store.read() as session:
         reading.organization(session, organization_id)
-        return Json(page(session, asked, query, AuditEntry.id, shown_audit, newest_first=True))
+        return Json(page(session, asked, query, AuditEntry.id, _shown_audit, newest_first=True))
 
 
 @router.get(
@@ -213,4 +212,18 @@ def list_audit(
 def list_platform_audit(api: ApiPart, caller: Operator, asked: Paging) -> Response:
     query = select(AuditEntry).where(AuditEntry.organization_id.is_(None))
     with api.store.read() as session:
-        return Json(page(session, asked, query, AuditEntry.id, shown_audit, newest_first=True))
+        return Json(page(session, asked, query, AuditEntry.id, _shown_audit, newest_first=True))
+
+
+def _shown_audit(row: AuditEntry) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "timestamp": iso(row.at),
+        "actor": row.actor,
+        "how": row.how,
+        "eventType": row.action,
+        "subjectType": row.subject_kind,
+        "subjectId": row.subject_id,
+        "before": row.before,
+        "after": row.after,
+    }

@@ -1,6 +1,6 @@
 """Rated events straight into ClickHouse, as the sink would write them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from schemas.settings import Settings
@@ -17,6 +17,8 @@ class RatedRow:
     overage_micro: int = 0
     meter: str = "ai.tokens"
     subject: str = ""
+    quantity_micro: int = 1_000_000
+    dimensions: dict[str, str] = field(default_factory=dict)
 
 
 def insert_rated(settings: Settings, rows: list[RatedRow], organization_id: str = "org_a") -> None:
@@ -34,7 +36,8 @@ def insert_rated(settings: Settings, rows: list[RatedRow], organization_id: str 
         "cost_micro": [row.cost_micro for row in rows],
         "group_debit_micro": [row.cost_micro - row.overage_micro for row in rows],
         "overage_micro": [row.overage_micro for row in rows],
-        "quantity_micro": [1_000_000] * len(rows),
+        "quantity_micro": [row.quantity_micro for row in rows],
+        "dimensions": [row.dimensions for row in rows],
         "credit_price_micro": [10_000] * len(rows),
         "currency": ["USD"] * len(rows),
         "recorded_at": [row.event_time for row in rows],

@@ -145,6 +145,38 @@ class DailyUsage(BaseModel):
     pagination: DailyPagination | None = None
 
 
+class AuditEvent(BaseModel):
+    event_id: str = Field(examples=["42"])
+    timestamp: str = Field(examples=[TIME])
+    ip_address: str = Field(examples=[""], description="Empty: addresses are not kept.")
+    user_email: str = Field(
+        examples=["key:key_01ARZ3NDEKTSV4RRFFQ69G5FAV"],
+        description="The key or command that made the change.",
+    )
+    event_type: str = Field(examples=["add_user"])
+    event_data: dict[str, Any] = Field(
+        description="`action`, `how`, `subject_type`, `subject_id`, `before` and `after`."
+    )
+
+
+class AuditPagination(BaseModel):
+    page: int
+    pageSize: int
+    totalCount: int
+    totalPages: int
+    hasNextPage: bool
+    hasPreviousPage: bool
+
+
+class AuditParams(BaseModel):
+    """What was asked for: milliseconds, both inclusive."""
+
+    teamId: str = Field(examples=["org_demo"])
+    startDate: int
+    endDate: int
+
+
 class AuditLogs(BaseModel):
-    events: list[dict[str, Any]]
-    pagination: Pagination
+    events: list[AuditEvent]
+    pagination: AuditPagination
+    params: AuditParams

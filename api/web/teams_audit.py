@@ -1,0 +1,259 @@
+"""`/teams/audit-logs`: who changed what, in Cursor's shape and with its parameters.
+
+Cursor's words for what happened stand where it has one (`EVENT_TYPES`), ours elsewhere. People do
+not log in here, so `user_email` names the key or command that made the change.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query
+from sqlalchemy import ColumnElement, Text, cast, func, or_, select
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from api.errors import Refused, invalid
+from api.rules.names import fold
+from api.storage.ledgers import AuditEntry
+from api.storage.models import MemberAlias
+from api.web.admission import KeyedRoute
+from api.web.answers import Json, TeamsError, responses
+from api.web.context import ADMINS, Allow, ApiPart, Caller
+from api.web.shapes import teams
+from api.web.shapes.common import iso
+from api.web.teams_groups import tenant
+from api.web.teams_usage import MS_LATEST, PAGES_MAX
+
+router = APIRouter(
+    prefix="/teams", tags=["Usage and spend (Cursor's shapes)"], route_class=KeyedRoute
+)
+
+Admin = Annotated[Caller, Depends(Allow(ADMINS, "api", tenant=True))]
+
+PAGE_MAX: Final = 500
+DAYS_MAX: Final = 30
+DEFAULT_DAYS: Final = 7
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = EPOCH + timedelta(milliseconds=MS_LATEST)
+SECONDS_MAX: Final = 10**11
+"""A greater number is one of milliseconds: so many seconds end in the year 5138."""
+AGO: Final = re.compile(r"(\d{1,9})([dhs])")
+UNITS: Final = {"d": "days", "h": "hours", "s": "seconds"}
+EVENT_TYPES: Final = {
+    "member.create": "add_user",
+    "member.activate": "add_user",
+    "member.remove": "remove_user",
+    "member.deactivate": "remove_user",
+    "organization.update": "team_settings",
+    "key.create": "team_api_key",
+    "key.revoke": "team_api_key",
+    "directory_group.create": "create_directory_group",
+    "directory_group.rename": "update_directory_group",
+    "directory_group.members": "update_directory_group",
+    "directory_group.delete": "delete_directory_group",
+}
+"""Cursor's word by our action."""
+
+
+def _moment(alias: str) -> Any:
+    return Query(
+        alias=alias,
+        max_length=64,
+        description="`now`, `today`, `yesterday`, `7d`, `5h` or `300s` ago, a day, a time in ISO "
+        "8601 (UTC where it says no offset), or seconds or milliseconds since 1970.",
+        examples=["7d"],
+    )
+
+
+@router.get(
+    "/audit-logs",
+    response_model=teams.AuditLogs,
+    responses=responses(TeamsError),
+    summary="Every change: who, when, how, before and after; newest first",
+)
+def list_audit(
+    api: ApiPart,
+    caller: Admin,
+    start_time: Annotated[str, _moment("startTime")] = "",
+    end_time: Annotated[str, _moment("endTime")] = "now",
+    event_types: Annotated[
+        str,
+        Query(alias="eventTypes", max_length=2_000, description="Words with commas between them."),
+    ] = "",
+    search: Annotated[str, Query(max_length=256, description="A part of what changed.")] = "",
+    users: Annotated[
+        str,
+        Query(
+            max_length=65_536,
+            description="Addresses and ids of members that were changed, or of who changed them, "
+            "with commas between them; at most `pageSize`.",
+        ),
+    ] = "",
+    page: Annotated[int, Query(ge=1, le=PAGES_MAX)] = 1,
+    page_size: Annotated[
+        int,
+        Query(
+            alias="pageSize",
+            ge=1,
+            le=PAGES_MAX,
+            description=f"More than {PAGE_MAX} counts as {PAGE_MAX}.",
+        ),
+    ] = 100,
+) -> Response:
+    """By default the last 7 days; at most 30 days a request."""
+    organization_id, size = tenant(caller), min(page_size, PAGE_MAX)
+    start, end = _period(api.control.clock(), start_time, end_time)
+    chosen = [
+        AuditEntry.organization_id == organization_id,
+        AuditEntry.at >= start,
+        AuditEntry.at <= end,
+    ]
+    if event_types:
+        chosen.append(AuditEntry.action.in_(_actions(_words(event_types))))
+    if search:
+        chosen.append(_mentions(search))
+    with api.store.read() as session:
+        if users:
+            chosen.append(_concerns(session, organization_id, _words(users), size))
+        total = session.scalar(select(func.count()).select_from(AuditEntry).where(*chosen)) or 0
+        rows = session.scalars(
+            select(AuditEntry)
+            .where(*chosen)
+            .order_by(AuditEntry.id.desc())
+            .limit(size)
+            .offset((page - 1) * size)
+        ).all()
+    pages = ceil(total / size)
+    return Json(
+        {
+            "events": [_shown(row) for row in rows],
+            "pagination": {
+                "page": page,
+                "pageSize": size,
+                "totalCount": total,
+                "totalPages": pages,
+                "hasNextPage": page < pages,
+                "hasPreviousPage": page > 1,
+            },
+            "params": {
+                "teamId": organization_id,
+                "startDate": (start - EPOCH) // timedelta(milliseconds=1),
+                "endDate": (end - EPOCH) // timedelta(milliseconds=1),
+            },
+        }
+    )
+
+
+def _period(now: datetime, start: str, end: str) -> tuple[datetime, datetime]:
+    """Both inclusive. Raises Refused (400) for more than 30 days, or none."""
+    last = parse_moment(end, now, "endTime")
+    first = (
+        parse_moment(start, now, "startTime")
+        if start
+        else max(EPOCH, last - timedelta(days=DEFAULT_DAYS))
+    )
+    if first > last:
+        raise invalid("The start lies after the end.", "startTime")
+    if last - first > timedelta(days=DAYS_MAX):
+        raise invalid(
+            f"The time from startTime to endTime is longer than {DAYS_MAX} days.",
+            "endTime",
+            "Ask for it in several requests.",
+        )
+    return first, last
+
+
+def parse_moment(text: str, now: datetime, where: str) -> datetime:
+    """A time in any of Cursor's forms, in UTC. Raises Refused (400)."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    named = {"now": now, "today": today, "yesterday": today - timedelta(days=1)}
+    try:
+        if text in named:
+            return named[text]
+        if ago := AGO.fullmatch(text):
+            return _bounded(now - timedelta(**{UNITS[ago[2]]: int(ago[1])}), where)
+        if text.isascii() and text.isdigit():
+            number = int(text)
+            unit = "seconds" if number < SECONDS_MAX else "milliseconds"
+            return _bounded(EPOCH + timedelta(**{unit: number}), where)
+        parsed = datetime.fromisoformat(text)
+    except (ValueError, OverflowError) as error:
+        raise _no_moment(text, where) from error
+    return _bounded(parsed.replace(tzinfo=parsed.tzinfo or UTC), where)
+
+
+def _bounded(moment: datetime, where: str) -> datetime:
+    if not EPOCH <= moment <= LATEST:
+        raise invalid("The time must lie between 1970 and 2200.", where)
+    return moment.astimezone(UTC)
+
+
+def _no_moment(text: str, where: str) -> Refused:
+    return invalid(
+        f"{text!r} is no time.",
+        where,
+        "Send now, today, yesterday, 7d, 5h, 300s, 2026-11-15, a time in ISO 8601, or seconds or "
+        "milliseconds since 1970.",
+    )
+
+
+def _words(text: str) -> list[str]:
+    return [word for part in text.split(",") if (word := part.strip())]
+
+
+def _actions(asked: Sequence[str]) -> list[str]:
+    """Our actions by Cursor's words, or by our own."""
+    return [*asked, *(action for action, word in EVENT_TYPES.items() if word in asked)]
+
+
+def _mentions(text: str) -> ColumnElement[bool]:
+    escaped = json.dumps(text)[1:-1]
+    return or_(
+        AuditEntry.action.icontains(text, autoescape=True),
+        AuditEntry.actor.icontains(text, autoescape=True),
+        AuditEntry.subject_id.icontains(text, autoescape=True),
+        cast(AuditEntry.before, Text).icontains(escaped, autoescape=True),
+        cast(AuditEntry.after, Text).icontains(escaped, autoescape=True),
+    )
+
+
+def _concerns(
+    session: Session, organization_id: str, asked: Sequence[str], users_max: int
+) -> ColumnElement[bool]:
+    """Changes to these members, or by these actors. Raises Refused (400) for too many."""
+    if len(asked) > users_max:
+        raise invalid(
+            f"There are {len(asked)} users; at most `pageSize` may be asked for.", "users"
+        )
+    addressed = session.scalars(
+        select(MemberAlias.member_id).where(
+            MemberAlias.organization_id == organization_id,
+            MemberAlias.alias_folded.in_([fold(one) for one in asked]),
+        )
+    )
+    return or_(
+        AuditEntry.actor.in_(asked),
+        (AuditEntry.subject_kind == "member") & AuditEntry.subject_id.in_([*asked, *addressed]),
+    )
+
+
+def _shown(row: AuditEntry) -> dict[str, Any]:
+    return {
+        "event_id": str(row.id),
+        "timestamp": iso(row.at),
+        "ip_address": "",
+        "user_email": row.actor,
+        "event_type": EVENT_TYPES.get(row.action, row.action),
+        "event_data": {
+            "action": row.action,
+            "how": row.how,
+            "subject_type": row.subject_kind,
+            "subject_id": row.subject_id,
+            "before": row.before,
+            "after": row.after,
+        },
+    }
