@@ -6,7 +6,8 @@ not log in here, so `user_email` names the key or command that made the change.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Annotated, Any, Final
@@ -69,22 +70,17 @@ def _moment(alias: str) -> Any:
     )
 
 
-@router.get(
-    "/audit-logs",
-    response_model=teams.AuditLogs,
-    responses=responses(TeamsError),
-    summary="Every change: who, when, how, before and after; newest first",
-)
-def list_audit(
-    api: ApiPart,
-    caller: Admin,
-    start_time: Annotated[str, _moment("startTime")] = "",
-    end_time: Annotated[str, _moment("endTime")] = "now",
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Cursor's parameters. All that is given must hold."""
+
+    start_time: Annotated[str, _moment("startTime")] = ""
+    end_time: Annotated[str, _moment("endTime")] = "now"
     event_types: Annotated[
         str,
         Query(alias="eventTypes", max_length=2_000, description="Words with commas between them."),
-    ] = "",
-    search: Annotated[str, Query(max_length=256, description="A part of what changed.")] = "",
+    ] = ""
+    search: Annotated[str, Query(max_length=256, description="A part of what changed.")] = ""
     users: Annotated[
         str,
         Query(
@@ -92,9 +88,9 @@ def list_audit(
             description="Addresses and ids of members that were changed, or of who changed them, "
             "with commas between them; at most `pageSize`.",
         ),
-    ] = "",
-    page: Annotated[int, Query(ge=1, le=PAGES_MAX)] = 1,
-    page_size: Annotated[
+    ] = ""
+    page: Annotated[int, Query(ge=1, le=PAGES_MAX)] = 1
+    asked_size: Annotated[
         int,
         Query(
             alias="pageSize",
@@ -102,43 +98,42 @@ def list_audit(
             le=PAGES_MAX,
             description=f"More than {PAGE_MAX} counts as {PAGE_MAX}.",
         ),
-    ] = 100,
-) -> Response:
+    ] = 100
+
+    @property
+    def size(self) -> int:
+        return min(self.asked_size, PAGE_MAX)
+
+
+@router.get(
+    "/audit-logs",
+    response_model=teams.AuditLogs,
+    responses=responses(TeamsError),
+    summary="Every change: who, when, how, before and after; newest first",
+)
+def list_audit(api: ApiPart, caller: Admin, question: Annotated[Question, Depends()]) -> Response:
     """By default the last 7 days; at most 30 days a request."""
-    organization_id, size = tenant(caller), min(page_size, PAGE_MAX)
-    start, end = _period(api.control.clock(), start_time, end_time)
-    chosen = [
-        AuditEntry.organization_id == organization_id,
-        AuditEntry.at >= start,
-        AuditEntry.at <= end,
-    ]
-    if event_types:
-        chosen.append(AuditEntry.action.in_(_actions(_words(event_types))))
-    if search:
-        chosen.append(_mentions(search))
+    organization_id = tenant(caller)
+    start, end = _period(api.control.clock(), question.start_time, question.end_time)
     with api.store.read() as session:
-        if users:
-            chosen.append(_concerns(session, organization_id, _words(users), size))
+        chosen = [
+            AuditEntry.organization_id == organization_id,
+            AuditEntry.at >= start,
+            AuditEntry.at <= end,
+            *_conditions(session, organization_id, question),
+        ]
         total = session.scalar(select(func.count()).select_from(AuditEntry).where(*chosen)) or 0
         rows = session.scalars(
             select(AuditEntry)
             .where(*chosen)
             .order_by(AuditEntry.id.desc())
-            .limit(size)
-            .offset((page - 1) * size)
+            .limit(question.size)
+            .offset((question.page - 1) * question.size)
         ).all()
-    pages = ceil(total / size)
     return Json(
         {
             "events": [_shown(row) for row in rows],
-            "pagination": {
-                "page": page,
-                "pageSize": size,
-                "totalCount": total,
-                "totalPages": pages,
-                "hasNextPage": page < pages,
-                "hasPreviousPage": page > 1,
-            },
+            "pagination": _pagination(total, question.page, question.size),
             "params": {
                 "teamId": organization_id,
                 "startDate": (start - EPOCH) // timedelta(milliseconds=1),
@@ -146,6 +141,29 @@ def list_audit(
             },
         }
     )
+
+
+def _conditions(
+    session: Session, organization_id: str, question: Question
+) -> Iterator[ColumnElement[bool]]:
+    if question.event_types:
+        yield AuditEntry.action.in_(_actions(_words(question.event_types)))
+    if question.search:
+        yield _mentions(question.search)
+    if question.users:
+        yield _concerns(session, organization_id, _words(question.users), question.size)
+
+
+def _pagination(total: int, page: int, size: int) -> dict[str, Any]:
+    pages = ceil(total / size)
+    return {
+        "page": page,
+        "pageSize": size,
+        "totalCount": total,
+        "totalPages": pages,
+        "hasNextPage": page < pages,
+        "hasPreviousPage": page > 1,
+    }
 
 
 def _period(now: datetime, start: str, end: str) -> tuple[datetime, datetime]:
