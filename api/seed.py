@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session
 from api.ids import secret_hash
 from api.options import alias_secret
 from api.rules.change import Actor, Clock, Control
-from api.rules.credits import NewGrant, NewPrice, grant, set_price
+from api.rules.credits import NewGrant, grant
 from api.rules.groups import create_group
 from api.rules.keys import Scope, create_key
 from api.rules.members import NewMember, create_member
 from api.rules.memberships import place
 from api.rules.organizations import OrganizationSettings, create_organization
+from api.rules.prices import NewPrice, set_price
 from api.rules.websites import create_website
 from api.storage.ledgers import ApiKey, Grant, OutboxFact
 from api.storage.models import BillingGroup, Organization, Website

@@ -27,9 +27,9 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from sqlalchemy import select
 
-from api.rules.credits import NewPrice
 from api.rules.keys import Scope
 from api.rules.members import NewMember
+from api.rules.prices import NewPrice
 from api.seed import Seed, seed_organization
 from api.storage.ledgers import DimensionChange, OutboxFact
 from api.storage.migrate import migrate

@@ -22,7 +22,7 @@ from sqlalchemy import make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.errors import Refused
-from api.storage.ledgers import PublishingHalt
+from api.storage.ledgers import UNKNOWN_ORGANIZATION, PublishingHalt
 from api.storage.revision import is_current
 from api.storage.store import Store, database_url
 from cli.api import load_options
@@ -42,6 +42,7 @@ CLOCK_S_MAX: Final = 5.0
 DISK_WRONG_BYTES: Final = 1 << 30
 DISK_LOW_BYTES: Final = 5 << 30
 PROBE_S: Final = 2.0
+HALTS_SHOWN_MAX: Final = 20
 LOCAL: Final = "127.0.0.1"
 EVERY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 - nothing listens here, it is asked
 PACKAGES: Final = ("faust-streaming", "aiokafka", "clickhouse-connect", "rocksdict")
@@ -259,8 +260,16 @@ def _said(error: Exception) -> str:
 
 def _halts(store: Store) -> list[Finding]:
     with store.read() as session:
-        halts = session.scalars(select(PublishingHalt).order_by(PublishingHalt.topic)).all()
-    return [Finding("wrong", "publishing", halt.message) for halt in halts]
+        query = select(PublishingHalt).order_by(
+            PublishingHalt.since, PublishingHalt.organization_id
+        )
+        halts = session.scalars(query.limit(HALTS_SHOWN_MAX)).all()
+    return [
+        Finding(
+            "note" if halt.code == UNKNOWN_ORGANIZATION else "wrong", "publishing", halt.message
+        )
+        for halt in halts
+    ]
 
 
 def _api() -> Finding:

@@ -31,15 +31,19 @@ def root() -> None:
 @app.command("import")
 def import_(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    forget: Annotated[
+        list[str] | None,
+        typer.Option(help="An organization of which somebody else wrote: learn nothing of it."),
+    ] = None,
 ) -> None:
     """Bring the database to the ends of its topics, so that publishing may go on.
 
     Names are not in facts: they come back from ClickHouse, if it answers. Of an e-mail alias the
     facts have only a hash: its address comes back if it is somebody's main one or if usage was
     sent under it; of the others the output says how many there are. An API process may run if
-    it has stopped publishing; it goes on by itself afterwards.
+    it says that an organization is halted or unknown; it goes on by itself afterwards.
     """
-    from api.outbox.importer import Unrepairable, import_facts
+    from api.outbox.importer import import_facts
     from api.outbox.lock import publisher_lock
     from cli.control import opened, operator
 
@@ -53,11 +57,14 @@ def import_(
         try:
             done = asyncio.run(
                 import_facts(
-                    settings, control.store, control.clock, control.alias_secret, operator()
+                    settings,
+                    control.store,
+                    control.clock,
+                    control.alias_secret,
+                    operator(),
+                    frozenset(forget or ()),
                 )
             )
-        except Unrepairable as error:
-            raise Failure(str(error)) from error
         finally:
             lock.release()
         recalled = _recall(settings, control, done)
@@ -67,6 +74,13 @@ def import_(
         f"{done.default_prices} prices came back into the default book; {done.told} facts of it "
         f"wait for organizations that had not heard of them. {recalled}"
     )
+    for why in done.unrepairable.values():
+        typer.echo(why, err=True)
+    if done.unrepairable:
+        raise Failure(
+            f"{len(done.unrepairable)} organizations stay halted; if somebody else wrote their "
+            "facts, `--forget ORGANIZATION` lifts that."
+        )
 
 
 def _taken(lock: "PublisherLock") -> bool:

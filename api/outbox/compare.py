@@ -1,26 +1,32 @@
 """Comparing a topic with the database: is everything in it known here?
 
-Every partition has a position up to which that is known to hold. What lies beyond is our own
+Every partition has a position up to which that was looked at. What lies beyond is our own
 (published, then killed before it was written down), somebody else's, or the sign of a restored
-backup: facts that the database has forgotten. Nothing may be published over those.
+backup: facts that the database has forgotten. Nothing may be published over those, so their
+organization is halted until `metering facts import` has read them; the others go on. A fact of an
+organization that is none here halts nobody: it is reported, and its id is given to nobody.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
 
 import msgspec
 from aiokafka import TopicPartition
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from api.outbox.metrics import FOREIGN
-from api.storage.ledgers import OutboxFact, PublishingHalt, TopicPosition
+from api.storage.ledgers import UNKNOWN_ORGANIZATION, OutboxFact, PublishingHalt, TopicPosition
+from api.storage.models import Organization
 from schemas.records import ID_LIMIT_CHARACTERS, INT64_MAX
+from streams.kafka import home_partition
 
 TOPIC_AHEAD: Final = "topic_ahead"
 TOPIC_BEHIND: Final = "topic_behind"
+UNKNOWN_MAX: Final = 1_000
+"""Unknown organizations that are noted of a partition; more are only counted."""
 KEYS_A_STATEMENT: Final = 500
 POLL_MS: Final = 200
 
@@ -45,27 +51,59 @@ def read_header(value: bytes) -> Header | None:
         return None
 
 
-@dataclass(eq=False)
-class Halt(Exception):
-    """Publishing must stop until somebody has looked; written down by `write_halt`."""
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Nothing of this organization may be published or changed until somebody has looked.
 
+    `first_offset` is that of the first record which is not known here; where facts are lost
+    instead, it is the end of what is left.
+    """
+
+    organization_id: str
     topic: str
     code: str
     message: str
+    partition: int = 0
+    first_offset: int = 0
 
 
 def positions(session: Session, topic: str) -> dict[int, int]:
-    """The next offset of each partition that is not yet known to be ours."""
+    """The next offset of each partition that was not compared yet."""
     rows = session.scalars(select(TopicPosition).where(TopicPosition.topic == topic))
     return {row.partition: row.next_offset for row in rows}
+
+
+def unknown_since(session: Session, topic: str) -> dict[int, int]:
+    """As `positions`, but where the facts begin that are not known here; empty where all are."""
+    rows = session.execute(
+        select(PublishingHalt.partition, func.min(PublishingHalt.first_offset))
+        .where(PublishingHalt.topic == topic)
+        .group_by(PublishingHalt.partition)
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 def keep_position(session: Session, topic: str, partition: int, next_offset: int) -> None:
     session.merge(TopicPosition(topic=topic, partition=partition, next_offset=next_offset))
 
 
-def write_halt(session: Session, halt: Halt, now: datetime) -> None:
-    session.merge(PublishingHalt(topic=halt.topic, code=halt.code, message=halt.message, since=now))
+def halts(session: Session) -> list[Halt]:
+    """What is halted, and which unknown organizations were seen."""
+    rows = session.scalars(
+        select(PublishingHalt).order_by(PublishingHalt.organization_id, PublishingHalt.topic)
+    )
+    return [
+        Halt(row.organization_id, row.topic, row.code, row.message, row.partition, row.first_offset)
+        for row in rows
+    ]
+
+
+def write_halts(session: Session, found: Sequence[Halt], now: datetime) -> None:
+    """The first halt of an organization and topic stays: it says where to begin."""
+    for halt in found:
+        if session.get(PublishingHalt, (halt.organization_id, halt.topic)) is None:
+            session.add(PublishingHalt(since=now, **asdict(halt)))
+            session.flush()
 
 
 async def records_between(
@@ -85,20 +123,31 @@ async def records_between(
     return found
 
 
-def check_known(session: Session, topic: str, values: Sequence[bytes], now: datetime) -> None:
-    """Marks what is ours as published. Raises Halt where a record is ahead of the database."""
-    for start in range(0, len(values), KEYS_A_STATEMENT):
-        _check_some(session, topic, values[start : start + KEYS_A_STATEMENT], now)
+def check_known(
+    session: Session,
+    topic: str,
+    partition: int,
+    records: Sequence[tuple[int, bytes]],
+    now: datetime,
+) -> None:
+    """Marks what is ours as published, and halts the organizations of what is not known here."""
+    for start in range(0, len(records), KEYS_A_STATEMENT):
+        found = _check_some(session, topic, records[start : start + KEYS_A_STATEMENT], now)
+        write_halts(session, _limited(session, topic, partition, found), now)
 
 
-def _check_some(session: Session, topic: str, values: Sequence[bytes], now: datetime) -> None:
-    wanted: dict[tuple[str, int], bytes] = {}
-    for value in values:
+def _check_some(
+    session: Session, topic: str, records: Sequence[tuple[int, bytes]], now: datetime
+) -> dict[tuple[str, int], int]:
+    """Organization and version of what is not known here, with the offset of each."""
+    read: list[tuple[int, Header, bytes]] = []
+    for offset, value in records:
         header = read_header(value)
         if header is None:
             FOREIGN.inc()
-            continue
-        wanted[header.organization_id, header.version] = value
+        else:
+            read.append((offset, header, value))
+    wanted = {(header.organization_id, header.version) for _, header, _ in read}
     rows = session.execute(
         select(
             OutboxFact.id,
@@ -113,31 +162,81 @@ def _check_some(session: Session, topic: str, values: Sequence[bytes], now: date
     )
     known = {(row.organization_id, row.version): row for row in rows}
     ours = []
-    for key, value in wanted.items():
+    unknown: dict[tuple[str, int], int] = {}
+    for offset, header, value in read:
+        key = (header.organization_id, header.version)
         row = known.get(key)
         if row is None or (row.payload != value and row.published_at is None):
-            raise Halt(topic, TOPIC_AHEAD, _ahead(topic, *key))
-        if row.payload != value:
+            unknown.setdefault(key, offset)
+        elif row.payload != value:
             FOREIGN.inc()
         elif row.published_at is None:
             ours.append(row.id)
     if ours:
         session.execute(update(OutboxFact).where(OutboxFact.id.in_(ours)).values(published_at=now))
+    return unknown
+
+
+def _limited(
+    session: Session, topic: str, partition: int, unknown: dict[tuple[str, int], int]
+) -> list[Halt]:
+    """A halt for each organization, and as many notes of unknown ones as a partition may have."""
+    asked = {organization_id for organization_id, _ in unknown}
+    members = set(session.scalars(select(Organization.id).where(Organization.id.in_(asked))))
+    noted = session.scalar(
+        select(func.count()).where(
+            PublishingHalt.topic == topic,
+            PublishingHalt.partition == partition,
+            PublishingHalt.code == UNKNOWN_ORGANIZATION,
+        )
+    )
+    room = UNKNOWN_MAX - int(noted or 0)
+    found: dict[str, Halt] = {}
+    for (organization_id, version), offset in unknown.items():
+        FOREIGN.inc()
+        if organization_id in found:
+            continue
+        if organization_id in members:
+            code, message = TOPIC_AHEAD, _ahead(topic, organization_id, version)
+        elif room > 0:
+            room -= 1
+            code, message = UNKNOWN_ORGANIZATION, _unknown(topic, organization_id, version)
+        else:
+            continue
+        found[organization_id] = Halt(organization_id, topic, code, message, partition, offset)
+    return list(found.values())
 
 
 def _ahead(topic: str, organization_id: str, version: int) -> str:
     return (
         f"The topic {topic!r} has version {version} of organization {organization_id!r}, which "
         "this database does not know: an older backup was restored, or somebody else writes to "
-        "the topic. Nothing is changed or published until `metering facts import` has run."
+        "the topic. Nothing of this organization is changed or published until `metering facts "
+        "import` has run."
     )
 
 
-def behind(topic: str, partition: int, end: int, position: int) -> Halt:
-    """The topic lost records that were in it: it is not the topic that it was."""
-    return Halt(
-        topic,
-        TOPIC_BEHIND,
-        f"Partition {partition} of {topic!r} ends at offset {end}, but facts up to {position} "
-        "were published to it: the cluster was replaced or has lost data. Nothing is published.",
+def _unknown(topic: str, organization_id: str, version: int) -> str:
+    return (
+        f"The topic {topic!r} has version {version} of {organization_id!r}, and this database has "
+        "no such organization: an older backup was restored, or somebody else writes to the "
+        "topic. `metering facts import` brings it back, or forgets it with `--forget`; until then "
+        "the id is given to nobody."
     )
+
+
+def behind(
+    session: Session, partition: TopicPartition, topic: str, end: int, position: int, among: int
+) -> list[Halt]:
+    """The partition lost records that were in it: a halt for each of its organizations, since
+    what each has lost cannot be told. `among` is how many partitions there are."""
+    message = (
+        f"Partition {partition.partition} of {partition.topic!r} ends at offset {end}, but facts "
+        f"up to {position} were published to it: the cluster was replaced or has lost data. "
+        "Nothing of the organizations in it is changed or published."
+    )
+    return [
+        Halt(organization_id, topic, TOPIC_BEHIND, message, partition.partition, end)
+        for organization_id in session.scalars(select(Organization.id).order_by(Organization.id))
+        if home_partition(organization_id.encode(), among) == partition.partition
+    ]

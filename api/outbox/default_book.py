@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.storage.ledgers import OutboxFact, Price
+from api.storage.ledgers import OutboxFact, Price, PublishingHalt
 from api.storage.models import Organization
 from api.storage.store import lock_price_book
 from schemas import codec, topics
@@ -55,7 +55,10 @@ def restore_default_book(session: Session, now: datetime) -> tuple[int, int]:
         session.flush()
     untold = 0
     for organization in session.scalars(
-        select(Organization).order_by(Organization.id).with_for_update()
+        select(Organization)
+        .where(Organization.id.not_in(select(PublishingHalt.organization_id)))
+        .order_by(Organization.id)
+        .with_for_update()
     ):
         missing = _missing([*book, *forgotten], told[organization.id])
         for price in missing:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from api.errors import Refused
 from api.outbox import compare, metrics
@@ -49,6 +49,8 @@ class FactPublisher:
     settings: Settings
     store: Store
     clock: Clock
+    halts: list[Halt] = field(default_factory=list)
+    """As they were when the topics were last compared."""
     _producer: Any = None
     _consumer: Any = None
     _positions: dict[TopicPartition, int] = field(default_factory=dict)
@@ -56,7 +58,7 @@ class FactPublisher:
     async def open(self) -> None:
         """Connects and compares every partition with the database.
 
-        Raises KafkaError where the broker is away, and Halt where a topic is ahead or behind.
+        Raises KafkaError where the broker is away.
         """
         common = {
             **client_options(self.settings),
@@ -71,10 +73,11 @@ class FactPublisher:
             **common, acks="all", enable_idempotence=True, linger_ms=LINGER_MS
         )
         await self._producer.start()
-        await asyncio.to_thread(self._load_positions)
+        await asyncio.to_thread(self.reload)
         await self.compare()
 
-    def _load_positions(self) -> None:
+    def reload(self) -> None:
+        """Positions and halts as they are in the database, which somebody else may have changed."""
         self._positions = {}
         with self.store.read() as session:
             for topic in topics.FACTS:
@@ -82,6 +85,7 @@ class FactPublisher:
                 known = compare.positions(session, name)
                 for partition in range(self.settings.partitions):
                     self._positions[TopicPartition(name, partition)] = known.get(partition, 0)
+            self.halts = compare.halts(session)
 
     async def close(self) -> None:
         for client in (self._producer, self._consumer):
@@ -90,37 +94,51 @@ class FactPublisher:
         self._producer = self._consumer = None
 
     async def compare(self) -> None:
-        """Reads whatever has come into the topics since; raises Halt as `open` does."""
+        """Reads whatever has come into the topics since, and halts whom it concerns."""
         ends = await self._consumer.end_offsets(list(self._positions))
         for partition, end in ends.items():
             position = self._positions[partition]
-            if end < position:
-                raise compare.behind(partition.topic, partition.partition, end, position)
             if end > position:
-                await self._check(partition, position, end)
+                records = await compare.records_between(self._consumer, partition, position, end)
+                await asyncio.to_thread(self._write_checked, partition, records, end)
+            elif end < position:
+                await asyncio.to_thread(self._write_behind, partition, end)
+            self._positions[partition] = end
 
-    async def _check(self, partition: TopicPartition, start: int, end: int) -> None:
-        records = await compare.records_between(self._consumer, partition, start, end)
-        await asyncio.to_thread(
-            self._write_checked, partition, [value for _, value in records], end
-        )
-        self._positions[partition] = end
-
-    def _write_checked(self, partition: TopicPartition, values: list[bytes], end: int) -> None:
-        topic = partition.topic.removeprefix(self.settings.topic_prefix)
+    def _write_checked(
+        self, partition: TopicPartition, records: Sequence[tuple[int, bytes]], end: int
+    ) -> None:
+        topic = self._topic(partition)
         with self.store.write(wait_s=WRITE_WAIT_S) as session:
-            compare.check_known(session, topic, values, self.clock())
+            compare.check_known(session, topic, partition.partition, records, self.clock())
             compare.keep_position(session, partition.topic, partition.partition, end)
+            self.halts = compare.halts(session)
+
+    def _write_behind(self, partition: TopicPartition, end: int) -> None:
+        topic, position = self._topic(partition), self._positions[partition]
+        with self.store.write(wait_s=WRITE_WAIT_S) as session:
+            lost = compare.behind(
+                session, partition, topic, end, position, self.settings.partitions
+            )
+            compare.write_halts(session, lost, self.clock())
+            compare.keep_position(session, partition.topic, partition.partition, end)
+            self.halts = compare.halts(session)
+
+    def _topic(self, partition: TopicPartition) -> str:
+        return str(partition.topic).removeprefix(self.settings.topic_prefix)
 
     async def publish_round(self) -> int:
         """Publishes what waits, at most `ROUND_FACTS`; how many that were.
 
         Raises KafkaError where the broker did not acknowledge: close, open and try again.
         """
+        if not await asyncio.to_thread(self._read_waiting):
+            return 0
+        await self.compare()
+        # Read again: whoever has just been halted is not to be published.
         waiting = await asyncio.to_thread(self._read_waiting)
         if not waiting:
             return 0
-        await self.compare()
         sent = []
         for fact in waiting:
             future = await self._producer.send(
@@ -144,11 +162,12 @@ class FactPublisher:
             OutboxFact.created_at,
         )
         with self.store.read() as session:
-            if session.scalar(select(func.count()).select_from(PublishingHalt)):
-                raise Halt("", "halted", "publishing is halted")
             rows = session.execute(
                 select(*columns)
-                .where(OutboxFact.published_at.is_(None))
+                .where(
+                    OutboxFact.published_at.is_(None),
+                    OutboxFact.organization_id.not_in(select(PublishingHalt.organization_id)),
+                )
                 .order_by(OutboxFact.id)
                 .limit(ROUND_FACTS)
             )
@@ -178,11 +197,6 @@ class FactPublisher:
             )
             for partition, end in advanced.items():
                 compare.keep_position(session, partition.topic, partition.partition, end)
-
-    def halt(self, halt: Halt) -> None:
-        """Writes down why publishing stopped, so that every process sees it."""
-        with self.store.write() as session:
-            compare.write_halt(session, halt, self.clock())
 
 
 TRANSIENT: Final = (KafkaError, OSError, TimeoutError, Refused)

@@ -16,20 +16,20 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from api.outbox import compare
+from api.outbox.compare import Halt
 from api.outbox.default_book import default_price, restore_default_book
 from api.outbox.replay import apply_fact
 from api.rules.aliases import follow_facts
-from api.rules.change import Actor, Clock
-from api.rules.credits import platform_audit
+from api.rules.change import Actor, Clock, audit_entry
 from api.storage.ledgers import AuditEntry, OutboxFact, PublishingHalt
 from api.storage.models import Organization
 from api.storage.store import Store
 from schemas import codec, topics
-from schemas.records import CreditRecord, MembershipRecord
+from schemas.records import CreditRecord, MembershipRecord, OrganizationCreated
 from schemas.settings import Settings
 from streams.kafka import client_options
 
@@ -41,7 +41,8 @@ VERSION_COLUMNS = {topics.MEMBERSHIPS: "memberships_version", topics.CREDITS: "c
 class Imported:
     """What an import did. `ignored` records could not be read, or contradict what is known;
     `default_prices` came back into the default book, and `told` facts of them wait for
-    organizations that had not heard of them; of `unknown_aliases` only the hash is known."""
+    organizations that had not heard of them; of `unknown_aliases` only the hash is known.
+    `unrepairable` organizations stay halted; it says why."""
 
     learnt: int = 0
     moved_behind: int = 0
@@ -51,111 +52,187 @@ class Imported:
     unknown_aliases: int = 0
     organizations: set[str] = field(default_factory=set)
     saw_default_prices: bool = False
+    unrepairable: dict[str, str] = field(default_factory=dict)
 
 
 class Unrepairable(Exception):
     """The topics do not continue this database: a version is missing between the two."""
 
 
+@dataclass
+class _Found:
+    """What a topic has of one organization, by version, and where that begins."""
+
+    partition: int
+    first_offset: int
+    records: dict[int, tuple[Record, bytes]] = field(default_factory=dict)
+
+
 async def import_facts(
-    settings: Settings, store: Store, clock: Clock, alias_secret: bytes, actor: Actor
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    alias_secret: bytes,
+    actor: Actor,
+    forgotten: frozenset[str] = frozenset(),
 ) -> Imported:
     """Brings the database to the ends of both topics, in one transaction.
 
-    The audit log tells that it was done, and of which organizations; who once made the changes
-    is not in the facts.
+    What cannot be repaired stays halted, and the others are not kept by it. What the topics say
+    of the `forgotten` organizations is somebody else's: it is not learnt, and no longer in the
+    way. The audit log tells that it was done, and of which organizations; who once made the
+    changes is not in the facts.
 
-    Raises KafkaError where the broker is away, and Unrepairable where facts are missing.
+    Raises KafkaError where the broker is away.
     """
-    found, ends = await _read_topics(settings, store)
+    ends: dict[TopicPartition, int] = {}
     imported = Imported()
+    found: dict[str, dict[str, _Found]] = defaultdict(dict)
+    for topic in topics.FACTS:
+        records, topic_ends = await _read_topic(settings, store, topic)
+        ends |= topic_ends
+        _sort(topic, records, forgotten, found, imported)
     with store.write() as session:
-        for topic in topics.FACTS:
-            _import_topic(session, topic, found[topic], clock(), imported)
+        lifted = _lift_halts(session)
+        for organization_id, by_topic in sorted(found.items()):
+            _repair(session, organization_id, by_topic, clock(), imported)
         for organization_id in sorted(imported.organizations):
             unknown = follow_facts(session, organization_id, alias_secret)
             imported.unknown_aliases += len(unknown)
-        if imported.saw_default_prices:
+        if imported.saw_default_prices or lifted:
             imported.default_prices, imported.told = restore_default_book(session, clock())
         for partition, end in ends.items():
             compare.keep_position(session, partition.topic, partition.partition, end)
-        session.execute(delete(PublishingHalt))
-        session.add_all(_audit(imported, actor, clock()))
+        session.execute(insert(AuditEntry), _audit(imported, actor, clock()))
     return imported
 
 
-def _audit(imported: Imported, actor: Actor, now: datetime) -> list[AuditEntry]:
-    """An entry for the platform, and one for each organization that learnt something."""
-    entries = []
-    for organization_id in (None, *sorted(imported.organizations)):
-        entry = platform_audit(
-            actor,
+def _lift_halts(session: Session) -> int:
+    """How many there were. Whoever cannot be repaired is halted again."""
+    count = len(compare.halts(session))
+    session.execute(delete(PublishingHalt))
+    return count
+
+
+def _repair(
+    session: Session,
+    organization_id: str,
+    by_topic: dict[str, _Found],
+    now: datetime,
+    imported: Imported,
+) -> None:
+    """All that the topics have of one organization, or nothing of it."""
+    one = Imported()
+    try:
+        with session.begin_nested():
+            for topic in topics.FACTS:
+                if topic in by_topic:
+                    records = by_topic[topic].records
+                    _import_organization(session, topic, organization_id, records, now, one)
+    except Unrepairable as error:
+        imported.unrepairable[organization_id] = str(error)
+        compare.write_halts(
+            session,
+            [
+                Halt(
+                    organization_id,
+                    topic,
+                    compare.TOPIC_AHEAD,
+                    f"`metering facts import` cannot repair it: {error}",
+                    found.partition,
+                    found.first_offset,
+                )
+                for topic, found in by_topic.items()
+            ],
             now,
-            "facts.import",
-            ("topics", "facts"),
-            {
-                "learnt": imported.learnt,
-                "moved_behind": imported.moved_behind,
-                "ignored": imported.ignored,
-                "default_prices": imported.default_prices,
-                "told": imported.told,
-            }
-            if organization_id is None
-            else {"why": "an older backup was restored"},
         )
-        entry.organization_id = organization_id
-        entries.append(entry)
-    return entries
+        return
+    imported.learnt += one.learnt
+    imported.moved_behind += one.moved_behind
+    imported.ignored += one.ignored
+    imported.organizations |= one.organizations
 
 
-async def _read_topics(
-    settings: Settings, store: Store
-) -> tuple[dict[str, list[bytes]], dict[TopicPartition, int]]:
-    """What lies beyond the known positions by topic, and the ends up to which that was read."""
+def _audit(imported: Imported, actor: Actor, now: datetime) -> list[dict[str, Any]]:
+    """An entry for the platform, and one for each organization that learnt something."""
+    done: dict[str, Any] = {
+        "learnt": imported.learnt,
+        "moved_behind": imported.moved_behind,
+        "ignored": imported.ignored,
+        "default_prices": imported.default_prices,
+        "told": imported.told,
+    }
+    subject = ("topics", "facts")
+    of_one: dict[str, Any] = {"why": "an older backup was restored"}
+    return [
+        audit_entry(None, actor, now, "facts.import", subject, None, done),
+        *(
+            audit_entry(organization_id, actor, now, "facts.import", subject, None, of_one)
+            for organization_id in sorted(imported.organizations)
+        ),
+    ]
+
+
+async def _read_topic(
+    settings: Settings, store: Store, topic: str
+) -> tuple[list[tuple[int, int, bytes]], dict[TopicPartition, int]]:
+    """Partition, offset and value of what lies beyond the known positions, or beyond the first
+    unknown fact; and the ends up to which that was read."""
+    name = settings.topic(topic)
+    with store.read() as session:
+        known = compare.positions(session, name)
+        unknown = compare.unknown_since(session, topic)
+        halted = {halt.organization_id for halt in compare.halts(session)}
     consumer = AIOKafkaConsumer(
         **client_options(settings), enable_auto_commit=False, auto_offset_reset="none"
     )
     await consumer.start()
     try:
-        found: dict[str, list[bytes]] = {}
-        ends: dict[TopicPartition, int] = {}
-        for topic in topics.FACTS:
-            name = settings.topic(topic)
-            with store.read() as session:
-                known = compare.positions(session, name)
-            partitions = [TopicPartition(name, number) for number in range(settings.partitions)]
-            ends |= await consumer.end_offsets(partitions)
-            found[topic] = []
-            for partition in partitions:
-                start = known.get(partition.partition, 0)
-                if start < ends[partition]:
-                    records = await compare.records_between(
-                        consumer, partition, start, ends[partition]
-                    )
-                    found[topic] += [value for _, value in records]
+        partitions = [TopicPartition(name, number) for number in range(settings.partitions)]
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+        found: list[tuple[int, int, bytes]] = []
+        for partition, end in ends.items():
+            number = partition.partition
+            position = known.get(number, 0)
+            start = min(position, unknown.get(number, position))
+            if start < end:
+                records = await compare.records_between(consumer, partition, start, end)
+                found += [
+                    (number, offset, value)
+                    for offset, value in records
+                    if offset >= position or _names(value, halted)
+                ]
     finally:
         await consumer.stop()
     return found, ends
 
 
-def _import_topic(
-    session: Session, topic: str, values: Sequence[bytes], now: datetime, imported: Imported
+def _names(value: bytes, organization_ids: set[str]) -> bool:
+    header = compare.read_header(value)
+    return header is not None and header.organization_id in organization_ids
+
+
+def _sort(
+    topic: str,
+    records: Sequence[tuple[int, int, bytes]],
+    forgotten: frozenset[str],
+    found: dict[str, dict[str, _Found]],
+    imported: Imported,
 ) -> None:
-    decode = codec.decode_membership if topic == topics.MEMBERSHIPS else codec.decode_credit
-    by_organization: dict[str, dict[int, tuple[Record, bytes]]] = defaultdict(dict)
-    for value in values:
+    """Puts the records of a topic to their organizations."""
+    decode: Any = codec.decode_membership if topic == topics.MEMBERSHIPS else codec.decode_credit
+    for partition, offset, value in records:
         try:
             record: Record | None = decode(value) if compare.read_header(value) else None
         except (ValueError, RecursionError):
             record = None
-        if record is None:
+        if record is None or record.organization_id in forgotten:
             imported.ignored += 1
             continue
         if isinstance(record, MembershipRecord) and default_price(record):
             imported.saw_default_prices = True
-        by_organization[record.organization_id].setdefault(record.version, (record, value))
-    for organization_id, records in sorted(by_organization.items()):
-        _import_organization(session, topic, organization_id, records, now, imported)
+        of_one = found[record.organization_id].setdefault(topic, _Found(partition, offset))
+        of_one.records.setdefault(record.version, (record, value))
 
 
 def _import_organization(
@@ -186,6 +263,7 @@ def _import_organization(
             imported.ignored += 1
     if not records:
         return
+    _check_begin(organization, topic, organization_id, records)
     behind = [row for row in unpublished if row.version >= min(records)]
     for row in behind:
         session.delete(row)
@@ -203,6 +281,18 @@ def _import_organization(
         imported.learnt += 1
     imported.organizations.add(organization_id)
     _append_behind(session, organization, topic, behind, last, imported)
+
+
+def _check_begin(
+    organization: Organization | None,
+    topic: str,
+    organization_id: str,
+    records: dict[int, tuple[Record, bytes]],
+) -> None:
+    """Raises Unrepairable where this is no organization, but only facts that name one."""
+    begin = records.get(1)
+    if organization is None and not (begin and isinstance(begin[0].fact, OrganizationCreated)):
+        raise Unrepairable(f"{topic} of {organization_id!r} does not begin with its creation.")
 
 
 def _learn(

@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.storage.ledgers import DimensionChange, OutboxFact, PublishingHalt
+from api.storage.ledgers import UNKNOWN_ORGANIZATION, DimensionChange, OutboxFact, PublishingHalt
 
 DELAY: Final = Histogram(
     "metering_outbox_delay_seconds",
@@ -30,11 +30,17 @@ OLDEST: Final = Gauge(
     "metering_outbox_oldest_waiting_seconds", "Age of the oldest fact that is not published."
 )
 NAMES_WAITING: Final = Gauge("metering_names_waiting", "Names that wait for ClickHouse.")
-HALTED: Final = Gauge("metering_outbox_halted", "1 while nothing may be published or changed.")
+HALTED: Final = Gauge(
+    "metering_outbox_halted", "Organizations of which nothing may be published or changed."
+)
+UNKNOWN: Final = Gauge(
+    "metering_outbox_unknown_organizations",
+    "Organizations that have facts in a topic and are not in the database.",
+)
 
 
 def observe(session: Session, now: datetime) -> None:
-    """Sets the four gauges to what the database says."""
+    """Sets the gauges to what the database says."""
     waiting, oldest = session.execute(
         select(func.count(), func.min(OutboxFact.created_at)).where(
             OutboxFact.published_at.is_(None)
@@ -43,5 +49,7 @@ def observe(session: Session, now: datetime) -> None:
     WAITING.set(waiting)
     OLDEST.set(max(0.0, (now - oldest).total_seconds()) if oldest else 0.0)
     NAMES_WAITING.set(session.scalar(select(func.count()).select_from(DimensionChange)) or 0)
-    halts = session.scalar(select(func.count()).select_from(PublishingHalt))
-    HALTED.set(1 if halts else 0)
+    halted = func.count(PublishingHalt.organization_id.distinct())
+    is_unknown = PublishingHalt.code == UNKNOWN_ORGANIZATION
+    HALTED.set(session.scalar(select(halted).where(~is_unknown)) or 0)
+    UNKNOWN.set(session.scalar(select(halted).where(is_unknown)) or 0)

@@ -4,7 +4,7 @@ Woken by each commit of this process; commits of others are seen at the next loo
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from api.outbox.compare import Halt
 from api.outbox.facts import TRANSIENT, FactPublisher
 from api.outbox.lock import PublisherLock, publisher_lock
 from api.rules.change import Clock
+from api.storage.ledgers import UNKNOWN_ORGANIZATION
 from api.storage.store import Store
 from schemas.settings import Settings
 from warehouse.connection import WarehouseError, connect
@@ -26,7 +27,11 @@ log = structlog.get_logger()
 LOOK_S: Final = 0.5
 """How long a change of another process waits at most before it is seen."""
 LOCK_RETRY_S: Final = 0.5
-HALT_LOOK_S: Final = 1.0
+COMPARE_S: Final = 30.0
+"""How long a stray fact is unseen at most while nothing is to be published."""
+OFFER_EVERY_S: Final = 1.0
+OFFER_S: Final = 0.2
+SAID_AT_ONCE_MAX: Final = 20
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MOST_S: Final = 5.0
 
@@ -40,8 +45,8 @@ class Outbox:
     clock: Clock
     first_look: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the topics have been compared with the database, or could not be reached."""
-    _halted: str = ""
-    """Why publishing has stopped, as it was said."""
+    _halted: set[tuple[str, str]] = field(default_factory=set)
+    """Organizations and topics whose halt was said."""
     _loop: asyncio.AbstractEventLoop | None = None
     _signals: tuple[asyncio.Event, ...] = ()
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -98,32 +103,58 @@ class Outbox:
 
     async def _publish_facts(self, lock: PublisherLock) -> None:
         publisher = FactPublisher(self.settings, self.store, self.clock)
+        loop = asyncio.get_running_loop()
         try:
             await self._take(lock)
             await publisher.open()
-            if self._halted:
-                log.info("publishing goes on")
-                self._halted = ""
+            self._say(publisher.halts)
             self.first_look.set()
+            compared_s = offered_s = loop.time()
             while True:
-                if not await publisher.publish_round():
+                if await publisher.publish_round():
+                    compared_s = loop.time()
+                else:
                     await self._pause(0)
-        except Halt as halt:
-            if halt.topic:
-                await asyncio.to_thread(publisher.halt, halt)
-                self._say(halt)
-            self.first_look.set()
-            # While nothing is published, `metering facts import` may have the lock.
-            await asyncio.to_thread(lock.release)
-            await asyncio.sleep(HALT_LOOK_S)
+                if loop.time() - compared_s > COMPARE_S:
+                    await publisher.compare()
+                    compared_s = loop.time()
+                if publisher.halts and loop.time() - offered_s > OFFER_EVERY_S:
+                    await self._offer(lock, publisher)
+                    offered_s = loop.time()
+                self._say(publisher.halts)
         finally:
             await publisher.close()
 
-    def _say(self, halt: Halt) -> None:
-        """Once, not at every look."""
-        if halt.message != self._halted:
-            log.error("publishing halted", topic=halt.topic, code=halt.code, what=halt.message)
-            self._halted = halt.message
+    async def _offer(self, lock: PublisherLock, publisher: FactPublisher) -> None:
+        """While somebody is halted, `metering facts import` may have the lock for a moment."""
+        await asyncio.to_thread(lock.release)
+        await asyncio.sleep(OFFER_S)
+        await self._take(lock)
+        await asyncio.to_thread(publisher.reload)
+
+    def _say(self, halts: Sequence[Halt]) -> None:
+        """Each once, not at every look."""
+        now = {(halt.organization_id, halt.topic): halt for halt in halts}
+        fresh = [halt for key, halt in now.items() if key not in self._halted]
+        for halt in fresh[:SAID_AT_ONCE_MAX]:
+            event = (
+                "unknown organization in a topic"
+                if halt.code == UNKNOWN_ORGANIZATION
+                else "publishing halted"
+            )
+            log.error(
+                event,
+                organization_id=halt.organization_id,
+                topic=halt.topic,
+                code=halt.code,
+                what=halt.message,
+            )
+        if len(fresh) > SAID_AT_ONCE_MAX:
+            log.error("publishing halted of more", organizations=len(fresh) - SAID_AT_ONCE_MAX)
+        over = self._halted - now.keys()
+        if over:
+            log.info("publishing goes on", organizations=len(over))
+        self._halted = set(now)
 
     async def _write_names(self) -> None:
         client: Any = await asyncio.to_thread(connect, self.settings)

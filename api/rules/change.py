@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from api.errors import not_found, unavailable
@@ -35,6 +35,29 @@ class Actor:
 
     id: str
     how: AssignedBy
+
+
+def audit_entry(
+    organization_id: str | None,
+    actor: Actor,
+    at: datetime,
+    action: str,
+    subject: tuple[str, str],
+    before: dict[str, Any] | None,
+    after: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """A row of the audit log; without an organization it belongs to the platform."""
+    return {
+        "organization_id": organization_id,
+        "at": at,
+        "actor": actor.id,
+        "how": actor.how,
+        "action": action,
+        "subject_kind": subject[0],
+        "subject_id": subject[1],
+        "before": before,
+        "after": after,
+    }
 
 
 @dataclass
@@ -99,19 +122,10 @@ class Change:
         after: dict[str, Any] | None,
     ) -> None:
         """Who did what to `subject` (kind and id), from `before` to `after`."""
-        self._audit.append(
-            {
-                "organization_id": self.organization_id,
-                "at": self.now,
-                "actor": self.actor.id,
-                "how": self.actor.how,
-                "action": action,
-                "subject_kind": subject[0],
-                "subject_id": subject[1],
-                "before": before,
-                "after": after,
-            }
+        entry = audit_entry(
+            self.organization_id, self.actor, self.now, action, subject, before, after
         )
+        self._audit.append(entry)
 
     def dimension(self, kind: str, entity_id: str) -> None:
         """ClickHouse is to be told the names of this `organization`, `member`, `group`, …"""
@@ -142,10 +156,11 @@ class Transaction:
     alias_secret: bytes
     _changes: dict[str, Change] = field(default_factory=dict)
 
-    def change(self, organization_id: str) -> Change:
+    def change(self, organization_id: str, *, while_halted: bool = False) -> Change:
         """Locks the organization: all of its changes happen one after the other.
 
-        Raises Refused (404) where there is none.
+        Raises Refused (404) where there is none, and (503) while publishing is halted for it: a
+        version given now would be taken. `while_halted` is for what makes no facts.
         """
         if organization_id in self._changes:
             return self._changes[organization_id]
@@ -154,6 +169,8 @@ class Transaction:
         )
         if organization is None:
             raise not_found("organization", organization_id, "organization_id")
+        if not while_halted:
+            refuse_while_halted(self.session, organization_id)
         return self.adopt(organization, max(self.clock(), organization.updated_at + TICK))
 
     def adopt(self, organization: Organization, now: datetime) -> Change:
@@ -162,13 +179,30 @@ class Transaction:
         self._changes[organization.id] = change
         return change
 
+    def audit(
+        self,
+        action: str,
+        subject: tuple[str, str],
+        before: dict[str, Any] | None,
+        after: dict[str, Any] | None,
+    ) -> None:
+        """As `Change.audit`, for what belongs to no organization."""
+        entry = audit_entry(None, self.actor, self.clock(), action, subject, before, after)
+        self.session.execute(insert(AuditEntry), [entry])
+
     def finish(self) -> None:
         for change in self._changes.values():
             change.finish()
 
 
-def _refuse_while_halted(session: Session) -> None:
-    halt = session.scalar(select(PublishingHalt).limit(1))
+def refuse_while_halted(session: Session, organization_id: str) -> None:
+    """Raises Refused (503) where a topic and the database contradict each other about this one."""
+    halt = session.scalar(
+        select(PublishingHalt)
+        .where(PublishingHalt.organization_id == organization_id)
+        .order_by(PublishingHalt.topic)
+        .limit(1)
+    )
     if halt is not None:
         raise unavailable(halt.code, halt.message, HALTED_RETRY_S)
 
@@ -190,11 +224,9 @@ class Control:
         """Commits at the end of the block; an exception undoes all of it. `whose` names the
         organization, where it is one: what changes the others need not wait for it.
 
-        Raises Refused (503) where the turn to write does not come within seconds, and while
-        publishing is halted: a version given now would be taken.
+        Raises Refused (503) where the turn to write does not come within seconds.
         """
         with self.store.write(whose) as session:
-            _refuse_while_halted(session)
             transaction = Transaction(session, actor, self.clock, self.alias_secret)
             yield transaction
             transaction.finish()

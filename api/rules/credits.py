@@ -1,126 +1,17 @@
-"""Prices, grants, revocations and adjustments: what only the operator may change."""
+"""Grants, revocations and adjustments: what only the operator may change."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
-
 from api.errors import conflict, invalid, not_found
 from api.ids import new_id
-from api.rules.change import Actor, Change, Transaction
+from api.rules.change import Change
 from api.rules.memberships import live_group
 from api.rules.names import clean_id, clean_name
+from api.rules.prices import check_amount
 from api.rules.websites import get_website
-from api.storage.ledgers import AuditEntry, Grant, Price
-from api.storage.models import Organization
-from api.storage.store import lock_price_book
-from schemas.records import (
-    ID_LIMIT_CHARACTERS,
-    INT64_MAX,
-    Adjusted,
-    Granted,
-    GrantKind,
-    PoolKind,
-    PriceSet,
-    Revoked,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class NewPrice:
-    """Micro-credits per million units of a meter, from `effective_at` on (None: from now)."""
-
-    meter: str
-    micro_per_million_units: int
-    effective_at: datetime | None = None
-
-    def check(self) -> None:
-        if not 1 <= len(self.meter) <= ID_LIMIT_CHARACTERS:
-            raise invalid(f"A meter has 1 to {ID_LIMIT_CHARACTERS} characters.", "meter")
-        _amount(self.micro_per_million_units, "micro_per_million_units", at_least=0)
-
-
-def set_price(change: Change, new: NewPrice) -> Price:
-    """A price of this organization's own book; it beats the default one."""
-    new.check()
-    price = _insert_price(change, new, change.organization_id)
-    change.member_fact(
-        PriceSet(new.meter, new.micro_per_million_units, "organization"), price.effective_at
-    )
-    after: dict[str, object] = {
-        "meter": new.meter,
-        "micro_per_million_units": new.micro_per_million_units,
-        "effective_at": price.effective_at.isoformat(),
-    }
-    change.audit("price.set", ("meter", new.meter), None, after)
-    return price
-
-
-def set_default_price(transaction: Transaction, new: NewPrice) -> Price:
-    """A price of the default book, told to every organization in the same transaction."""
-    new.check()
-    lock_price_book(transaction.session)
-    now = transaction.clock()
-    effective_at = new.effective_at or now
-    price = Price(
-        organization_id=None,
-        meter=new.meter,
-        micro_per_million_units=new.micro_per_million_units,
-        effective_at=effective_at,
-        created_at=now,
-    )
-    transaction.session.add(price)
-    ids = transaction.session.scalars(select(Organization.id).order_by(Organization.id))
-    for organization_id in list(ids):
-        transaction.change(organization_id).member_fact(
-            PriceSet(new.meter, new.micro_per_million_units, "default"), effective_at
-        )
-    transaction.session.add(
-        platform_audit(
-            transaction.actor,
-            now,
-            "price.set_default",
-            ("meter", new.meter),
-            {"micro_per_million_units": new.micro_per_million_units},
-        )
-    )
-    transaction.session.flush()
-    return price
-
-
-def platform_audit(
-    actor: Actor,
-    now: datetime,
-    action: str,
-    subject: tuple[str, str],
-    after: dict[str, object],
-    before: dict[str, object] | None = None,
-) -> AuditEntry:
-    """An audit entry that belongs to no organization."""
-    return AuditEntry(
-        organization_id=None,
-        at=now,
-        actor=actor.id,
-        how=actor.how,
-        action=action,
-        subject_kind=subject[0],
-        subject_id=subject[1],
-        before=before,
-        after=after,
-    )
-
-
-def _insert_price(change: Change, new: NewPrice, organization_id: str) -> Price:
-    price = Price(
-        organization_id=organization_id,
-        meter=new.meter,
-        micro_per_million_units=new.micro_per_million_units,
-        effective_at=new.effective_at or change.now,
-        created_at=change.now,
-    )
-    change.session.add(price)
-    change.session.flush()
-    return price
+from api.storage.ledgers import Grant
+from schemas.records import Adjusted, Granted, GrantKind, PoolKind, Revoked
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +31,7 @@ class NewGrant:
 
 def grant(change: Change, new: NewGrant) -> Grant:
     """Grants credits. Raises Refused (409) where the grant's id is taken: the same grant twice."""
-    _amount(new.amount_micro, "amount_micro", at_least=1)
+    check_amount(new.amount_micro, "amount_micro", at_least=1)
     effective_at = new.effective_at or change.now
     if new.kind == "monthly" and new.expires_at is None:
         raise invalid("A monthly grant needs the end of its period.", "expires_at")
@@ -200,7 +91,7 @@ def revoke(change: Change, grant_id: str, amount_micro: int | None, why: str) ->
         raise not_found("grant", grant_id, "grant_id")
     left = row.amount_micro - row.revoked_micro
     amount = left if amount_micro is None else amount_micro
-    _amount(amount, "amount_micro", at_least=1 if amount_micro is not None else 0)
+    check_amount(amount, "amount_micro", at_least=1 if amount_micro is not None else 0)
     if amount > left or left == 0:
         raise conflict(
             "grant_revoked",
@@ -218,7 +109,7 @@ def revoke(change: Change, grant_id: str, amount_micro: int | None, why: str) ->
 def adjust(change: Change, pool_kind: PoolKind, pool_id: str, amount_micro: int, why: str) -> int:
     """A correction by hand, of either sign; returns the version of its fact."""
     require_pool(change, pool_kind, pool_id)
-    _amount(abs(amount_micro), "amount_micro", at_least=1)
+    check_amount(abs(amount_micro), "amount_micro", at_least=1)
     version = change.credit_fact(Adjusted(pool_kind, pool_id, amount_micro, clean_name(why, "why")))
     after: dict[str, object] = {"amount_micro": amount_micro, "why": why}
     change.audit("pool.adjust", (pool_kind, pool_id), None, after)
@@ -231,8 +122,3 @@ def require_pool(change: Change, pool_kind: PoolKind, pool_id: str) -> None:
         live_group(change, pool_id, "pool_id")
     else:
         get_website(change, pool_id)
-
-
-def _amount(amount: int, where: str, at_least: int) -> None:
-    if not at_least <= amount <= INT64_MAX:
-        raise invalid(f"An amount of {at_least} to {INT64_MAX} micro-credits is needed.", where)

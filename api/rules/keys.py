@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from api.errors import Refused, invalid, not_found
 from api.ids import new_id, new_secret, secret_hash
 from api.rules.change import Transaction
-from api.rules.credits import platform_audit
 from api.rules.names import clean_name
 from api.storage.ledgers import ApiKey
 
@@ -51,7 +50,7 @@ def create_key(
     if scope not in (Scope.OPERATOR, Scope.INGEST) and organization_id is None:
         raise invalid(f"A key of scope {scope} belongs to an organization.", "organization_id")
     secret = new_secret()
-    change = transaction.change(organization_id) if organization_id else None
+    change = transaction.change(organization_id, while_halted=True) if organization_id else None
     now = change.now if change else transaction.clock()
     if expires_at is not None and expires_at <= now:
         raise invalid("The key would expire before it begins.", "expires_at")
@@ -106,11 +105,11 @@ def _audit(
 ) -> None:
     subject = ("key", key.id)
     if key.organization_id:
-        transaction.change(key.organization_id).audit(action, subject, before, after)
-        return
-    transaction.session.add(
-        platform_audit(transaction.actor, transaction.clock(), action, subject, after, before)
-    )
+        # A key makes no facts, and a leaked one must end whatever else is halted.
+        change = transaction.change(key.organization_id, while_halted=True)
+        change.audit(action, subject, before, after)
+    else:
+        transaction.audit(action, subject, before, after)
 
 
 def authenticate(session: Session, secret: str, now: datetime) -> ApiKey:

@@ -7,12 +7,13 @@ from sqlalchemy import select
 
 from api.errors import conflict, invalid
 from api.ids import new_id
-from api.rules.change import Change, Transaction
+from api.rules.change import Change, Transaction, refuse_while_halted
 from api.rules.names import clean_id, clean_name
+from api.rules.prices import tell_default_price
 from api.storage.ledgers import Price
 from api.storage.models import Organization
 from api.storage.store import lock_price_book
-from schemas.records import FundingGroup, OrganizationCreated, PriceSet, Settings
+from schemas.records import FundingGroup, OrganizationCreated, Settings
 from schemas.time_zones import is_time_zone
 
 
@@ -72,6 +73,8 @@ def create_organization(
             "id",
             "Choose another id.",
         )
+    # The topics have facts of this id already: its versions would be taken.
+    refuse_while_halted(transaction.session, chosen)
     now = transaction.clock()
     organization = Organization(
         id=chosen,
@@ -102,9 +105,7 @@ def create_organization(
     for price in transaction.session.scalars(
         select(Price).where(Price.organization_id.is_(None)).order_by(Price.id)
     ):
-        change.member_fact(
-            PriceSet(price.meter, price.micro_per_million_units, "default"), price.effective_at
-        )
+        tell_default_price(change, price)
     change.audit("organization.create", ("organization", chosen), None, _shown(organization))
     change.dimension("organization", chosen)
     return change

@@ -1,6 +1,7 @@
 """What is kept about changes: prices, grants, keys, audit, idempotency, outbox, positions."""
 
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import (
     CheckConstraint,
@@ -14,6 +15,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.storage.base import ID, NAME, SERIAL, Base, JsonObject, settings_condition
+
+UNKNOWN_ORGANIZATION: Final = "unknown_organization"
+"""The code of a halt of an id that no organization has."""
 
 
 class Price(Base):
@@ -171,13 +175,21 @@ class TopicPosition(Base):
 
 
 class PublishingHalt(Base):
-    """Why nothing may be published, nor changed, until somebody repaired it. Usually empty."""
+    """Why nothing of an organization may be published or changed until somebody repaired it.
+
+    Usually empty. An id that is no organization here stands in it too, where a topic has facts of
+    it: it concerns nobody, but may not be given to a new one. `first_offset` of the partition is
+    where an import must begin to read.
+    """
 
     __tablename__ = "publishing_halts"
 
-    topic: Mapped[str] = mapped_column(String(128), primary_key=True)
+    organization_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    topic: Mapped[str] = mapped_column(String(16), primary_key=True)
     code: Mapped[str] = mapped_column(String(32))
     message: Mapped[str] = mapped_column(String(1024))
+    partition: Mapped[int]
+    first_offset: Mapped[int] = mapped_column(SERIAL)
     since: Mapped[datetime]
 
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from api import reading
 from api.rules import credits as credit_rules
+from api.rules import prices as price_rules
 from api.rules.change import Change, Transaction
 from api.rules.organizations import (
     OrganizationSettings,
@@ -123,10 +124,10 @@ def post_price(
     organization_id: OrganizationId,
     body: v1.NewPrice,
 ) -> Response:
-    new = credit_rules.NewPrice(body.meter, body.micro_per_million_units, body.effective_at)
+    new = price_rules.NewPrice(body.meter, body.micro_per_million_units, body.effective_at)
 
     def set_price(change: Change) -> Answer:
-        return Answer(201, _shown_price(credit_rules.set_price(change, new)))
+        return Answer(201, _shown_price(price_rules.set_price(change, new)))
 
     return change_once(api, caller, once, organization_id, set_price)
 
@@ -161,10 +162,10 @@ def list_prices(
 def post_default_price(
     api: ApiPart, caller: Operator, once: OncePart, body: v1.NewPrice
 ) -> Response:
-    new = credit_rules.NewPrice(body.meter, body.micro_per_million_units, body.effective_at)
+    new = price_rules.NewPrice(body.meter, body.micro_per_million_units, body.effective_at)
 
     def set_price(transaction: Transaction) -> Answer:
-        return Answer(201, _shown_price(credit_rules.set_default_price(transaction, new)))
+        return Answer(201, _shown_price(price_rules.set_default_price(transaction, new)))
 
     return transact_once(api, caller, once, None, set_price)
 

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
 
-from api.rules.credits import NewGrant, NewPrice
+from api.rules.credits import NewGrant
 from api.rules.members import NewMember
+from api.rules.prices import NewPrice
 from api.seed import Seed
 from cli.up.demo_state import DEMO_ORGANIZATION
 from schemas.records import MICRO, UNASSIGNED, PoolKind

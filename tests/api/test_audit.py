@@ -214,3 +214,27 @@ def test_only_posts_take_an_idempotency_key() -> None:
         for method, operation in methods.items():
             headers = {one["name"].lower() for one in operation.get("parameters", ())}
             assert method == "post" or "idempotency-key" not in headers, (method, path)
+
+
+def test_default_prices_are_in_every_log_with_their_date(served: Served) -> None:
+    price = {
+        "meter": "ai.tokens",
+        "micro_per_million_units": 7,
+        "effective_at": "2026-12-24T00:00:00Z",
+    }
+    with served.client("operator") as operator:
+        assert operator.post("/v1/prices", json=price).status_code == 201
+        operator.post("/v1/organizations", json={"id": "org_new", "name": "New"})
+        logs = [
+            operator.get(path).json()["items"]
+            for path in (
+                "/v1/audit",
+                "/v1/organizations/org_a/audit",
+                "/v1/organizations/org_b/audit",
+                "/v1/organizations/org_new/audit",
+            )
+        ]
+    for log in logs:
+        (entry,) = (one for one in log if one["eventType"] == "price.set_default")
+        assert entry["subjectId"] == "ai.tokens"
+        assert entry["after"]["effective_at"].startswith("2026-12-24")

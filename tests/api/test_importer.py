@@ -3,17 +3,18 @@
 import asyncio
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from sqlalchemy import delete, select, text
 from typer.testing import CliRunner
 
 from api.errors import Refused
 from api.outbox import compare
 from api.outbox.facts import FactPublisher
-from api.outbox.importer import Unrepairable, import_facts
+from api.outbox.importer import import_facts
 from api.rules.aliases import aliases_told
 from api.rules.bulk_members import join_many, newcomer
 from api.rules.change import Control
-from api.rules.credits import NewGrant, NewPrice, grant, set_default_price, set_price
+from api.rules.credits import NewGrant, grant
 from api.rules.erasure import erase_member
 from api.rules.groups import create_group, delete_group
 from api.rules.members import (
@@ -26,14 +27,22 @@ from api.rules.members import (
 )
 from api.rules.memberships import move_members
 from api.rules.organizations import OrganizationSettings, create_organization
+from api.rules.prices import NewPrice, set_default_price, set_price
 from api.rules.websites import create_website
-from api.storage.ledgers import Grant, OutboxFact, Price, PublishingHalt
-from api.storage.models import Member, MemberAlias, Website
+from api.storage.ledgers import (
+    UNKNOWN_ORGANIZATION,
+    Grant,
+    OutboxFact,
+    Price,
+    PublishingHalt,
+)
+from api.storage.models import Member, MemberAlias, Organization, Website
 from api.storage.store import Store
 from cli import facts_import
 from schemas import codec
-from schemas.records import PriceSet
+from schemas.records import GroupCreated, MembershipRecord, PriceSet
 from schemas.settings import Settings
+from streams.kafka import client_options
 from tests.api.conftest import ADMIN, SECRET, Clock, backup_of, new_control
 from tests.api.seen import actions, facts, group, places, replayed_places
 from tests.api.topic import read_all
@@ -88,8 +97,10 @@ async def test_the_database_learns_what_it_forgot(
     store: Store, clock: Clock, settings: Settings
 ) -> None:
     lost, back = await restored_from_backup(settings, store, clock)
-    with pytest.raises(compare.Halt):
-        await publish(settings, back.store, clock)
+    await publish(settings, back.store, clock)
+    with back.store.read() as session:
+        found = {halt.organization_id: halt.code for halt in compare.halts(session)}
+    assert found == {"org_a": compare.TOPIC_AHEAD, "org_new": UNKNOWN_ORGANIZATION}
     done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
     assert done.organizations == {"org_a", "org_new"}
     assert actions(back)[-1] == actions(back, "org_new")[-1] == "facts.import"
@@ -152,8 +163,36 @@ async def test_facts_that_are_nowhere_cannot_be_repaired(
     with store.write() as session:
         for table in ("outbox", "topic_positions"):
             session.execute(text(f"DELETE FROM {table}"))
-    with pytest.raises(Unrepairable):
-        await import_facts(settings, store, clock, SECRET, ADMIN)
+    done = await import_facts(settings, store, clock, SECRET, ADMIN)
+    assert "2 facts are in neither" in done.unrepairable["org_a"]
+    with pytest.raises(Refused, match="topic_ahead"), control.change("org_a", ADMIN):
+        pass
+
+
+async def test_what_somebody_else_wrote_is_not_obeyed(
+    store: Store, clock: Clock, settings: Settings
+) -> None:
+    _, back = await restored_from_backup(settings, store, clock)
+    producer = AIOKafkaProducer(**client_options(settings))
+    await producer.start()
+    stray = MembershipRecord("org_ghost", 1, clock(), clock(), GroupCreated("g"))
+    topic = settings.topic("memberships")
+    await producer.send_and_wait(topic, codec.encode(stray), key=b"org_ghost")
+    await producer.stop()
+    await publish(settings, back.store, clock)
+    done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
+    assert done.organizations == {"org_a", "org_new"}
+    assert "does not begin with its creation" in done.unrepairable["org_ghost"]
+    again = await import_facts(settings, back.store, clock, SECRET, ADMIN)
+    assert (again.learnt, set(again.unrepairable)) == (0, {"org_ghost"})
+    forgotten = frozenset({"org_ghost"})
+    last = await import_facts(settings, back.store, clock, SECRET, ADMIN, forgotten)
+    assert not last.unrepairable
+    await publish(settings, back.store, clock)
+    with back.store.read() as session:
+        assert compare.halts(session) == []
+        assert session.get(Organization, "org_ghost") is None
+    back.store.close()
 
 
 async def test_the_default_book_comes_back_and_everybody_hears_of_it(

@@ -13,18 +13,21 @@ from sqlalchemy import select, update
 from api.errors import Refused
 from api.outbox import compare, metrics
 from api.outbox.facts import FactPublisher
+from api.outbox.importer import import_facts
 from api.outbox.lock import publisher_lock
 from api.outbox.service import Outbox
 from api.rules.change import Control
 from api.rules.groups import create_group
+from api.rules.keys import Scope, create_key, revoke_key
 from api.rules.members import NewMember, create_member
 from api.rules.memberships import move_members
 from api.rules.organizations import OrganizationSettings, create_organization
+from api.rules.prices import NewPrice, set_default_price
 from api.storage.ledgers import OutboxFact, PublishingHalt, TopicPosition
 from api.storage.store import Store
 from schemas import codec
 from schemas.settings import Settings
-from streams.kafka import client_options
+from streams.kafka import client_options, home_partition
 from tests.api.conftest import ADMIN, Clock, backup_of, new_control
 from tests.api.seen import facts
 from tests.api.topic import read_all
@@ -46,10 +49,18 @@ def grow(control: Control, count: int, first: int = 0) -> None:
             create_group(change, f"Group {number}", f"group_{number}")
 
 
-async def published(settings: Settings) -> list[int]:
+async def published(settings: Settings, organization_id: bytes = b"org_a") -> list[int]:
     records = await read_all(settings, "memberships")
-    assert all(key == b"org_a" for key, _ in records)
-    return [codec.decode_membership(value).version for _, value in records]
+    return [
+        codec.decode_membership(value).version for key, value in records if key == organization_id
+    ]
+
+
+async def until_published(store: Store) -> None:
+    """Until all is published of whoever is not halted."""
+    async with asyncio.timeout(20):
+        while waiting(store):  # noqa: ASYNC110 - another process could be the publisher
+            await asyncio.sleep(0.005)
 
 
 async def test_facts_arrive_in_order_and_once(
@@ -82,10 +93,12 @@ async def test_what_was_sent_but_not_written_down_is_recognised(
     assert await published(settings) == [1, 2, 3, 4]
 
 
-async def test_a_restored_backup_publishes_nothing_and_refuses_changes(
+async def test_a_restored_backup_halts_the_organizations_that_went_on(
     store: Store, clock: Clock, settings: Settings
 ) -> None:
     control = new_control(store, clock)
+    with control.transaction(ADMIN) as transaction:
+        create_organization(transaction, "Calm", OrganizationSettings(), "org_calm")
     grow(control, 2)
     async with publisher(settings, store, clock) as opened:
         await opened.publish_round()
@@ -101,24 +114,51 @@ async def test_a_restored_backup_publishes_nothing_and_refuses_changes(
     with pytest.raises(Refused, match="topic_ahead") as refused:
         grow(old, 1, 9)
     assert refused.value.status == 503
-    await asyncio.sleep(0.3)
+    with old.change("org_calm", ADMIN) as change:
+        create_group(change, "Still", "group_still")
+    outbox.wake()
+    await until_published(restored)
     await outbox.stop()
-    assert await published(settings) == [1, 2, 3, 4, 5]
+    assert await published(settings, b"org_a") == [1, 2, 3, 4, 5]
+    assert await published(settings, b"org_calm") == [1, 2]
     restored.close()
 
 
-async def test_a_topic_that_lost_records_halts_publishing(
+async def test_a_leaked_key_ends_while_its_organization_is_halted(
+    control: Control, store: Store, clock: Clock
+) -> None:
+    with control.transaction(ADMIN) as transaction:
+        key = create_key(transaction, Scope.ADMIN, "leaked", "org_a").key
+    with store.write() as session:
+        halt = compare.Halt("org_a", "memberships", compare.TOPIC_AHEAD, "ahead")
+        compare.write_halts(session, [halt], clock())
+    with control.transaction(ADMIN, "org_a") as transaction:
+        revoke_key(transaction, key.id, "org_a")
+
+
+async def test_a_partition_that_lost_records_halts_its_organizations(
     store: Store, clock: Clock, settings: Settings
 ) -> None:
-    new_control(store, clock)
+    control = new_control(store, clock)
+    names = [f"org_{number}" for number in range(8)]
+    for name in names:
+        with control.transaction(ADMIN) as transaction:
+            create_organization(transaction, name, OrganizationSettings(), name)
+    there = [name for name in names if home_partition(name.encode(), 2) == 0]
+    assert 0 < len(there) < len(names)
     with store.write() as session:
         compare.keep_position(session, settings.topic("memberships"), 0, 100)
-    with pytest.raises(compare.Halt, match="lost data"):
-        async with publisher(settings, store, clock):
+    async with publisher(settings, store, clock) as opened:
+        halted = {halt.organization_id for halt in opened.halts}
+        assert halted & set(names) == set(there)
+        assert "lost data" in opened.halts[0].message
+        while await opened.publish_round():
             pass
+    for name in names:
+        assert await published(settings, name.encode()) == ([] if name in there else [1])
 
 
-async def test_an_unknown_organization_in_the_topic_is_ahead(
+async def test_an_unknown_organization_in_the_topic_halts_nobody(
     store: Store, clock: Clock, settings: Settings
 ) -> None:
     control = new_control(store, clock)
@@ -127,23 +167,41 @@ async def test_an_unknown_organization_in_the_topic_is_ahead(
         producer = AIOKafkaProducer(**client_options(settings))
         await producer.start()
         topic = settings.topic("memberships")
-        nested = b'{"organization_id":"org_a","version":1,"fact":' + b"[" * 2_000 + b"]" * 2_000
-        for value in (
-            b"not a fact",
-            nested + b"}",
-            b'{"organization_id":"org_\\u0000","version":1}',
-            b'{"organization_id":"org_a","version":1' + b"0" * 30 + b"}",
-            b'{"organization_id":"\xff","version":1}',
-        ):
-            await producer.send_and_wait(topic, value, key=b"org_a")
+        await producer.send_and_wait(topic, b"not a fact", key=b"org_a")
         grow(control, 1)
         assert await opened.publish_round() == 1
         foreign = msgspec.structs.replace(facts(control)[0], organization_id="org_b")
-        await producer.send_and_wait(topic, codec.encode(foreign), key=b"org_b")
+        for _ in range(2):
+            await producer.send_and_wait(topic, codec.encode(foreign), key=b"org_b")
         await producer.stop()
         grow(control, 1, 1)
-        with pytest.raises(compare.Halt, match="org_b"):
-            await opened.publish_round()
+        assert await opened.publish_round() == 1
+        assert [halt.organization_id for halt in opened.halts] == ["org_b"]
+    with store.read() as session:
+        metrics.observe(session, clock())
+    assert REGISTRY.get_sample_value("metering_outbox_unknown_organizations") == 1
+    assert REGISTRY.get_sample_value("metering_outbox_halted") == 0
+    with control.transaction(ADMIN) as transaction:
+        with pytest.raises(Refused, match="unknown_organization"):
+            create_organization(transaction, "B", OrganizationSettings(), "org_b")
+        create_organization(transaction, "C", OrganizationSettings(), "org_c")
+
+
+async def test_default_prices_pass_over_who_is_halted(
+    store: Store, clock: Clock, settings: Settings
+) -> None:
+    control = new_control(store, clock)
+    with control.transaction(ADMIN) as transaction:
+        create_organization(transaction, "Calm", OrganizationSettings(), "org_calm")
+    with store.write() as session:
+        halt = compare.Halt("org_a", "memberships", compare.TOPIC_AHEAD, "ahead")
+        compare.write_halts(session, [halt], clock())
+    with control.transaction(ADMIN) as transaction:
+        set_default_price(transaction, NewPrice("ai.tokens", 5))
+    assert [len(facts(control, name)) for name in ("org_a", "org_calm")] == [1, 2]
+    done = await import_facts(settings, store, clock, control.alias_secret, ADMIN)
+    assert done.told == 1
+    assert [len(facts(control, name)) for name in ("org_a", "org_calm")] == [2, 2]
 
 
 async def test_metrics_tell_what_waits_and_a_halt(
@@ -162,7 +220,9 @@ async def test_metrics_tell_what_waits_and_a_halt(
     async with publisher(settings, store, clock) as opened:
         await opened.publish_round()
         assert observed() == (0, 0, 0)
-        opened.halt(compare.Halt("memberships", compare.TOPIC_AHEAD, "ahead"))
+    with store.write() as session:
+        halt = compare.Halt("org_a", "memberships", compare.TOPIC_AHEAD, "ahead")
+        compare.write_halts(session, [halt], clock())
     assert observed() == (0, 0, 1)
 
 
@@ -189,9 +249,7 @@ async def test_the_service_publishes_within_milliseconds_of_the_commit(
         create_group(change, "One", "group_1")
         create_member(change, NewMember("ann@example.com", member_id="ann"))
         move_members(change, {"ann": "group_1"})
-    async with asyncio.timeout(5):
-        while waiting(store):  # noqa: ASYNC110 - another process could be the publisher
-            await asyncio.sleep(0.005)
+    await until_published(store)
     await outbox.stop()
     assert await published(settings) == [1, 2, 3, 4, 5]
     assert REGISTRY.get_sample_value("metering_outbox_delay_seconds_count") == measured + 5

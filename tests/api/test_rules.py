@@ -6,7 +6,6 @@ import pytest
 
 from api.errors import Refused
 from api.rules.change import Control
-from api.rules.credits import NewPrice, set_default_price
 from api.rules.groups import create_group, delete_group, rename_group
 from api.rules.members import (
     NewMember,
@@ -18,6 +17,7 @@ from api.rules.members import (
 )
 from api.rules.memberships import add_members, move_members, remove_members
 from api.rules.organizations import OrganizationSettings, create_organization
+from api.rules.prices import NewPrice, set_default_price
 from api.rules.websites import create_website, update_website
 from api.storage.models import GroupName, Website
 from schemas.codec import alias_hash

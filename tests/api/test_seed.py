@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime
 
-from api.rules.credits import NewGrant, NewPrice
+from api.rules.credits import NewGrant
 from api.rules.keys import Scope
 from api.rules.members import NewMember
+from api.rules.prices import NewPrice
 from api.seed import Seed, seed_organization
 from api.storage.migrate import migrate
 from api.storage.store import Store, database_url

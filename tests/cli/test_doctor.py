@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from api.outbox.compare import TOPIC_AHEAD, Halt, write_halt
+from api.outbox.compare import TOPIC_AHEAD, Halt, write_halts
 from api.storage.store import Store, database_url
 from cli.control_plane import migrate_database
 from cli.doctor import Finding, examine, render
@@ -112,8 +112,8 @@ def test_publishing_that_has_stopped_says_what_to_do(make_settings: MakeSettings
     migrate_database(settings)
     store = Store(database_url(settings))
     with store.write() as session:
-        halt = Halt("memberships", TOPIC_AHEAD, "Until `metering facts import` has run.")
-        write_halt(session, halt, datetime.now(UTC))
+        what = "Until `metering facts import` has run."
+        write_halts(session, [Halt("org_a", "memberships", TOPIC_AHEAD, what)], datetime.now(UTC))
     store.close()
     found = about("publishing", settings)
     assert found.level == "wrong"

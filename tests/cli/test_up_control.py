@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from api.outbox.compare import TOPIC_AHEAD, TOPIC_BEHIND, Halt, write_halt
+from api.outbox.compare import TOPIC_AHEAD, TOPIC_BEHIND, Halt, write_halts
 from api.rules.change import Control
 from api.rules.groups import delete_group
 from api.rules.keys import Scope, authenticate, revoke_key
@@ -144,7 +144,8 @@ def test_where_nothing_may_be_changed_it_says_why(
     settings: Settings, control: Control, tmp_path: Path, code: str, advice: str
 ) -> None:
     with control.store.write() as session:
-        write_halt(session, Halt("memberships", code, "It is ahead."), NOVEMBER)
+        halt = Halt(ACME.organization_id, "memberships", code, "It is ahead.")
+        write_halts(session, [halt], NOVEMBER)
     said = prepare(settings, DataDirectory(tmp_path), with_demo=True)
     assert said.startswith("control plane: It is ahead.")
     assert advice in said
