@@ -6,7 +6,7 @@ Each function here is one transaction, or nothing, and safe to repeat.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -29,6 +29,7 @@ from schemas.records import UNASSIGNED
 from schemas.settings import Settings
 
 SEEDER = Actor("system:seed", "api")
+RENEW_BEFORE = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,8 @@ def ensure_key(
     kept: str,
     keep: Callable[[str], None],
 ) -> None:
-    """Makes a key unless the secret `kept` is that of a live one of this scope and organization.
+    """Makes a key unless the secret `kept` is that of a live one of this scope and organization,
+    which lives for at least `RENEW_BEFORE` more.
 
     `keep` is called with a new secret before the key is committed: whenever this is interrupted,
     there is no key whose secret nobody has. Raises Refused.
@@ -142,6 +144,7 @@ def ensure_key(
         if (
             key is not None
             and key.revoked_at is None
+            and key.expires_at > control.clock() + RENEW_BEFORE
             and (key.scope, key.organization_id) == (scope.value, organization_id)
         ):
             return

@@ -1,15 +1,21 @@
 """`metering keys`: API keys and SCIM tokens from the command line; how the first one is made."""
 
 from collections.abc import Iterable
-from typing import Annotated, Final
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from cli.command_line import Commands, one_of
 from cli.configuration import load_settings
 
+if TYPE_CHECKING:
+    from api.storage.ledgers import ApiKey
+
 app = Commands("API keys and SCIM tokens.")
 
+DAYS: Final = 365
+DAYS_MAX: Final = 3_650
 SCOPES: Final = "operator, admin, group_admin, finance, ingest or scim"
 
 
@@ -35,13 +41,17 @@ def create(
     scope: ScopeArgument,
     organization: BoundTo = "",
     name: Annotated[str, typer.Option(help="What it is for.")] = "from the command line",
+    days: Annotated[
+        int, typer.Option(min=1, max=DAYS_MAX, help="How long it lives; a new one replaces it.")
+    ] = DAYS,
 ) -> None:
     """Make a key; its secret is printed this once."""
     from api.rules.keys import Scope, create_key
     from cli.control import opened, operator
 
     with opened(load_settings()) as control, control.transaction(operator()) as transaction:
-        made = create_key(transaction, Scope(scope), name, organization or None)
+        expires_at = control.clock() + timedelta(days=days)
+        made = create_key(transaction, Scope(scope), name, organization or None, expires_at)
     typer.echo(made.secret)
 
 
@@ -63,11 +73,17 @@ def list_keys(
         else:
             query = query.where(ApiKey.organization_id.is_(None))
         rows = [
-            [key.id, key.scope, f"…{key.hint}", "revoked" if key.revoked_at else "live", key.name]
+            [key.id, key.scope, f"…{key.hint}", _state(key, control.clock()), key.name]
             for key in session.scalars(query)
         ]
     columns = [text(title) for title in ("ID", "Scope", "Ends in", "State", "Name")]
     typer.echo("\n".join(table(columns, rows)))
+
+
+def _state(key: "ApiKey", now: datetime) -> str:
+    if key.revoked_at:
+        return "revoked"
+    return f"{'expired' if key.expires_at <= now else 'until'} {key.expires_at:%Y-%m-%d}"
 
 
 @app.command()

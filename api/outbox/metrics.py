@@ -4,14 +4,20 @@ What waits and whether publishing is halted is read from the database at each sc
 tells it, and it is true even while whoever publishes cannot reach the broker.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.storage.ledgers import UNKNOWN_ORGANIZATION, DimensionChange, OutboxFact, PublishingHalt
+from api.storage.ledgers import (
+    UNKNOWN_ORGANIZATION,
+    ApiKey,
+    DimensionChange,
+    OutboxFact,
+    PublishingHalt,
+)
 
 DELAY: Final = Histogram(
     "metering_outbox_delay_seconds",
@@ -37,6 +43,10 @@ UNKNOWN: Final = Gauge(
     "metering_outbox_unknown_organizations",
     "Organizations that have facts in a topic and are not in the database.",
 )
+EXPIRING: Final = Gauge(
+    "metering_api_keys_expiring", "Live API keys that expire within thirty days."
+)
+EXPIRING_WITHIN: Final = timedelta(days=30)
 
 
 def observe(session: Session, now: datetime) -> None:
@@ -53,3 +63,9 @@ def observe(session: Session, now: datetime) -> None:
     is_unknown = PublishingHalt.code == UNKNOWN_ORGANIZATION
     HALTED.set(session.scalar(select(halted).where(~is_unknown)) or 0)
     UNKNOWN.set(session.scalar(select(halted).where(is_unknown)) or 0)
+    expiring = select(func.count()).where(
+        ApiKey.revoked_at.is_(None),
+        ApiKey.expires_at > now,
+        ApiKey.expires_at <= now + EXPIRING_WITHIN,
+    )
+    EXPIRING.set(session.scalar(expiring) or 0)

@@ -1,7 +1,7 @@
 """API keys and SCIM tokens: shown once, kept as hashes, scoped, rotated, revoked."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -27,6 +27,8 @@ class Scope(StrEnum):
 
 
 HINT_CHARACTERS: Final = 4
+LIFETIME: Final = timedelta(days=365)
+"""Of a key that was made without saying for how long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,10 @@ def create_key(
     organization_id: str | None,
     expires_at: datetime | None = None,
 ) -> NewKey:
-    """A new key. Raises Refused where the scope and the organization do not fit together."""
+    """A new key, for a year if `expires_at` says nothing else.
+
+    Raises Refused where the scope and the organization do not fit together.
+    """
     if scope is Scope.OPERATOR and organization_id is not None:
         raise invalid("An operator's key is bound to no organization.", "organization_id")
     if scope not in (Scope.OPERATOR, Scope.INGEST) and organization_id is None:
@@ -62,19 +67,25 @@ def create_key(
         secret_hash=secret_hash(secret),
         hint=secret[-HINT_CHARACTERS:],
         created_at=now,
-        expires_at=expires_at,
+        expires_at=expires_at or now + LIFETIME,
     )
     transaction.session.add(key)
     transaction.session.flush()
-    _audit(transaction, key, "key.create", None, {"scope": key.scope, "name": key.name})
+    after: dict[str, object] = {
+        "scope": key.scope,
+        "name": key.name,
+        "expires_at": key.expires_at.isoformat(),
+    }
+    _audit(transaction, key, "key.create", None, after)
     return NewKey(key, secret)
 
 
 def rotate_key(transaction: Transaction, key_id: str, organization_id: str | None) -> NewKey:
-    """A new secret in place of the old, which ends at once."""
+    """A new secret in place of the old, which ends at once; it lives as long as the old was to."""
     old = _live_key(transaction, key_id, organization_id)
     _revoke(transaction, old, "rotated")
-    return create_key(transaction, Scope(old.scope), old.name, old.organization_id, old.expires_at)
+    expires_at = transaction.clock() + (old.expires_at - old.created_at)
+    return create_key(transaction, Scope(old.scope), old.name, old.organization_id, expires_at)
 
 
 def revoke_key(transaction: Transaction, key_id: str, organization_id: str | None) -> None:
@@ -115,7 +126,7 @@ def _audit(
 def authenticate(session: Session, secret: str, now: datetime) -> ApiKey:
     """The key with this secret. Raises Refused (401), the same for every kind of wrong."""
     key = session.scalar(select(ApiKey).where(ApiKey.secret_hash == secret_hash(secret)))
-    if key is None or key.revoked_at is not None or (key.expires_at and key.expires_at <= now):
+    if key is None or key.revoked_at is not None or key.expires_at <= now:
         raise unauthorized()
     return key
 

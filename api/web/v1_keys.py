@@ -180,7 +180,7 @@ def shown_key(row: ApiKey) -> dict[str, Any]:
         "hint": row.hint,
         "organization_id": row.organization_id,
         "created_at": iso(row.created_at),
-        "expires_at": iso(row.expires_at) if row.expires_at else None,
+        "expires_at": iso(row.expires_at),
         "revoked_at": iso(row.revoked_at) if row.revoked_at else None,
     }
 

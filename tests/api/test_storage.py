@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -110,6 +111,7 @@ def test_keys_are_bound_as_their_scope_says(
                 secret_hash="x",
                 hint="x",
                 created_at=NOW,
+                expires_at=NOW,
             )
         )
 
@@ -159,3 +161,25 @@ def test_the_database_is_its_owners(tmp_path: Path) -> None:
     opened.close()
     assert len(made) == 3
     assert set(made.values()) == {0o600}, made
+
+
+def test_keys_that_were_made_for_ever_end_a_year_after_the_migration(empty_database: str) -> None:
+    opened = Store(empty_database)
+    config = alembic_config()
+    with opened.engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+        connection.execute(
+            text(
+                "INSERT INTO api_keys (id, scope, name, secret_hash, hint, created_at) "
+                "VALUES ('key_1', 'operator', 'x', 'h', 'x', :now)"
+            ),
+            {"now": "2026-11-10 00:00:00.000000"},
+        )
+        connection.commit()
+    before = datetime.now(UTC)
+    migrate(opened)
+    with opened.read() as session:
+        lives = session.get_one(ApiKey, "key_1").expires_at - before
+    assert timedelta(days=365) <= lives < timedelta(days=366)
+    opened.close()

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -233,3 +234,19 @@ def test_a_body_that_is_too_large_is_refused(admin: httpx.Client) -> None:
     answer = admin.post(f"{ORG}/groups", content=b"x" * 1_100_000)
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "too_large"
+
+
+def test_every_key_expires(admin: httpx.Client, served: Served) -> None:
+    made = admin.post(f"{ORG}/keys", json={"scope": "finance", "name": "export"}).json()
+    lives = datetime.fromisoformat(made["expires_at"]) - datetime.fromisoformat(made["created_at"])
+    assert lives == timedelta(days=365)
+    soon = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    short = {"scope": "finance", "name": "export", "expires_at": soon}
+    stated = admin.post(f"{ORG}/keys", json=short).json()
+    rotated = admin.post(f"{ORG}/keys/{stated['id']}/rotate").json()
+    assert datetime.fromisoformat(rotated["expires_at"]) >= datetime.fromisoformat(soon)
+    with served.control.store.write() as session:
+        session.get_one(ApiKey, made["id"]).expires_at = datetime.now(UTC)
+    assert httpx.get(served.url + ORG, auth=(made["secret"], "")).status_code == 401
+    metrics = httpx.get(f"{served.url}/metrics").text
+    assert "metering_api_keys_expiring 1.0" in metrics

@@ -292,7 +292,7 @@ class Adjusted(BaseModel):
 class NewKey(Request):
     scope: Scope
     name: Name = Field(examples=["nightly export"])
-    expires_at: Moment | None = None
+    expires_at: Moment | None = Field(default=None, description="A year from now, if absent.")
 
 
 class Key(BaseModel):
@@ -302,7 +302,7 @@ class Key(BaseModel):
     hint: str = Field(description="The last characters of the secret.")
     organization_id: str | None
     created_at: datetime
-    expires_at: datetime | None
+    expires_at: datetime
     revoked_at: datetime | None
 
 
