@@ -7,7 +7,6 @@ are in `up.env` there: a production process, which has addresses, never picks th
 
 import difflib
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import SecretStr, ValidationError
 
 from api.options import ApiOptions
 from cli.errors import WRONG_SETTINGS, Failure
+from cli.masking import MASK, without_secrets
 from schemas.settings import DEFAULT_DATA_DIR, Settings
 
 PREFIX: Final = "METERING_"
@@ -28,11 +28,10 @@ ADMIN_KEY: Final = "METERING_API_ADMIN_KEY"
 """Where `up.env` tells people where the API is, and their keys; no process reads these three."""
 FILE_VARIABLE: Final = "METERING_CONFIG_FILE"
 ADDRESS_VARIABLES: Final = ("METERING_KAFKA_BOOTSTRAP", "METERING_CLICKHOUSE_URL")
+ADDRESS: Final = "://"
 UP_FILE: Final = "up.env"
 UP_LOCK: Final = "up.lock"
 """It holds the process id of the `up` that has the directory."""
-MASK: Final = "********"
-PASSWORD_IN_ADDRESS: Final = re.compile(r"(://[^/@:]*:)[^/@]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +174,9 @@ def variable_of(field: str, model: type[Settings] | type[ApiOptions] = Settings)
 def _shown(value: Any) -> str:
     if isinstance(value, SecretStr):
         return MASK if value.get_secret_value() else ""
-    return "" if value is None else PASSWORD_IN_ADDRESS.sub(rf"\g<1>{MASK}@", str(value))
+    if value is None:
+        return ""
+    return without_secrets(str(value)) if ADDRESS in str(value) else str(value)
 
 
 def _complaints(error: ValidationError) -> str:
@@ -188,5 +189,5 @@ def _complaint(found: dict[str, Any]) -> str:
         return message
     field = str(found["loc"][0])
     is_secret = Settings.model_fields[field].annotation is SecretStr
-    given = "" if is_secret else f" (it is {found['input']!r})"
+    given = "" if is_secret else f" (it is {without_secrets(repr(found['input']))})"
     return f"{variable_of(field)}: {message}{given}"

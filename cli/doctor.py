@@ -28,6 +28,7 @@ from api.storage.store import Store, database_url
 from cli.api import load_options
 from cli.configuration import settings_file, unknown_variables
 from cli.errors import Failure, one_line
+from cli.masking import without_secrets
 from deploy.embedded.child import EngineError
 from deploy.embedded.java import find_java
 from schemas.release import code_digest
@@ -162,9 +163,11 @@ def _clickhouse(settings: Settings) -> list[Finding]:
     try:
         client = connect(settings, database="default")
     except WarehouseError as error:
-        return [Finding("wrong", "ClickHouse", f"{error} ({settings.clickhouse_url})")]
+        return [
+            Finding("wrong", "ClickHouse", f"{error} ({without_secrets(settings.clickhouse_url)})")
+        ]
     try:
-        text = f"{client.server_version} at {settings.clickhouse_url}"
+        text = f"{client.server_version} at {without_secrets(settings.clickhouse_url)}"
         return [
             Finding("ok", "ClickHouse", text),
             _clock(client),
@@ -236,7 +239,7 @@ def _database(settings: Settings) -> list[Finding]:
         url = make_url(database_url(settings))
     except SQLAlchemyError as error:
         return [Finding("wrong", "database", f"METERING_DATABASE_URL: {one_line(error)}")]
-    where = url.render_as_string(hide_password=True)
+    where = without_secrets(url.render_as_string(hide_password=False))
     mend = "run `metering migrate`"
     # Only to look would make an empty SQLite file.
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():

@@ -19,7 +19,7 @@ class Outage:
 
     def __init__(self, dependency: str, show: Callable[[float], None] = lambda _: None) -> None:
         """`show` is given 1 while it answers and 0 while it does not: a gauge's `set`."""
-        self._dependency = dependency
+        self.dependency = dependency
         self._show = show
         self._since_s: float | None = None
         self._wait_s = FIRST_WAIT_S
@@ -28,17 +28,17 @@ class Outage:
 
     def begin(self, problem: str) -> None:
         """It does not answer. Repeated calls are silent."""
-        self.problem = f"{self._dependency}: {problem}"
+        self.problem = f"{self.dependency}: {problem}"
         if self._since_s is None:
             self._since_s = time.monotonic()
             self._show(0)
-            log.error("waiting", dependency=self._dependency, problem=problem)
+            log.error("waiting", dependency=self.dependency, problem=problem)
 
     def end(self) -> None:
         """It answers. Cheap when it did before."""
         if self._since_s is not None:
             seconds = round(time.monotonic() - self._since_s, 1)
-            log.info("answers again", dependency=self._dependency, after_seconds=seconds)
+            log.info("answers again", dependency=self.dependency, after_seconds=seconds)
             self._show(1)
         self._since_s, self._wait_s, self.problem = None, FIRST_WAIT_S, None
 

@@ -6,6 +6,7 @@ Woken by each commit of this process; commits of others are seen at the next loo
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -20,6 +21,7 @@ from api.rules.change import Clock
 from api.storage.ledgers import UNKNOWN_ORGANIZATION
 from api.storage.store import Store
 from schemas.settings import Settings
+from streams.outage import Outage
 from warehouse.connection import WarehouseError, connect
 
 log = structlog.get_logger()
@@ -32,8 +34,6 @@ COMPARE_S: Final = 30.0
 OFFER_EVERY_S: Final = 1.0
 OFFER_S: Final = 0.2
 SAID_AT_ONCE_MAX: Final = 20
-BACKOFF_FIRST_S: Final = 0.1
-BACKOFF_MOST_S: Final = 5.0
 
 
 @dataclass
@@ -72,8 +72,8 @@ class Outbox:
         try:
             await self._take(lock)
             await asyncio.gather(
-                self._repeat("kafka", lambda: self._publish_facts(lock)),
-                self._repeat("clickhouse", self._write_names),
+                self._repeat(Outage("kafka"), partial(self._publish_facts, lock)),
+                self._repeat(Outage("clickhouse"), self._write_names),
             )
         finally:
             lock.release()
@@ -84,24 +84,17 @@ class Outbox:
             self.first_look.set()
             await asyncio.sleep(LOCK_RETRY_S)
 
-    async def _repeat(self, target: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, outage: Outage, work: Callable[[Outage], Awaitable[None]]) -> None:
         """Runs `work`, which returns only by an error, again and again, ever more slowly."""
-        pause = BACKOFF_FIRST_S
         while True:
-            started = asyncio.get_running_loop().time()
             try:
-                await work()
+                await work(outage)
             except (*TRANSIENT, WarehouseError, ClickHouseError) as error:
-                metrics.FAILURES.labels(target).inc()
-                log.warning("outbox waits", target=target, error=repr(error)[:300])
-            if target == "kafka":
-                self.first_look.set()
-            if asyncio.get_running_loop().time() - started > BACKOFF_MOST_S:
-                pause = BACKOFF_FIRST_S
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, BACKOFF_MOST_S)
+                metrics.FAILURES.labels(outage.dependency).inc()
+                outage.begin(repr(error)[:300])
+            await outage.wait()
 
-    async def _publish_facts(self, lock: PublisherLock) -> None:
+    async def _publish_facts(self, lock: PublisherLock, outage: Outage) -> None:
         publisher = FactPublisher(self.settings, self.store, self.clock)
         loop = asyncio.get_running_loop()
         try:
@@ -109,6 +102,7 @@ class Outbox:
             await publisher.open()
             self._say(publisher.halts)
             self.first_look.set()
+            outage.end()
             compared_s = offered_s = loop.time()
             while True:
                 if await publisher.publish_round():
@@ -123,6 +117,7 @@ class Outbox:
                     offered_s = loop.time()
                 self._say(publisher.halts)
         finally:
+            self.first_look.set()
             await publisher.close()
 
     async def _offer(self, lock: PublisherLock, publisher: FactPublisher) -> None:
@@ -156,12 +151,14 @@ class Outbox:
             log.info("publishing goes on", organizations=len(over))
         self._halted = set(now)
 
-    async def _write_names(self) -> None:
+    async def _write_names(self, outage: Outage) -> None:
         client: Any = await asyncio.to_thread(connect, self.settings)
         secret = alias_secret(self.settings)
         try:
             while True:
-                if not await asyncio.to_thread(names.write_round, self.store, client, secret):
+                written = await asyncio.to_thread(names.write_round, self.store, client, secret)
+                outage.end()
+                if not written:
                     await self._pause(1)
         finally:
             await asyncio.to_thread(client.close)

@@ -135,6 +135,15 @@ def test_a_password_in_an_address_is_masked(bare: pytest.MonkeyPatch) -> None:
     assert rows["METERING_DATABASE_URL"] == "postgresql://metering:********@db:5432/metering"
 
 
+def test_a_password_in_a_query_string_is_masked(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("METERING_DATABASE_URL", "postgresql://db/metering?sslmode=require&password=hush")
+    bare.setenv("METERING_CLICKHOUSE_URL", "https://ch:8443/?user=me&x-token=hush#a")
+    rows = {row.variable: row.value for row in effective(load_settings())}
+    masked = "postgresql://db/metering?sslmode=require&password=********"
+    assert rows["METERING_DATABASE_URL"] == masked
+    assert "hush" not in rows["METERING_CLICKHOUSE_URL"]
+
+
 @pytest.mark.usefixtures("bare")
 def test_options_of_the_api_are_shown_too(bare: pytest.MonkeyPatch) -> None:
     bare.setenv("METERING_API_PORT", "1234")
