@@ -54,6 +54,7 @@ STATE_TYPES: Final[dict[str, type[Any]]] = {
     "fact": records.FactDigest,  # organization_id, topic, version
     "expiry": records.Expiry,  # RFC 3339 expiry, organization_id, grant_id
     "progress": records.Progress,  # (nothing: one a partition)
+    "topics": records.TopicIds,  # (nothing: one a partition)
 }
 _STATE_DECODERS = {
     kind: msgspec.json.Decoder(value_type).decode for kind, value_type in STATE_TYPES.items()

@@ -22,6 +22,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from schemas.records import TopicIds
+
 
 class _Uuid(AbstractType):  # type: ignore[misc]
     @classmethod
@@ -107,7 +109,7 @@ class _MetadataRequest(Request[_MetadataRequestV12]):  # type: ignore[misc]
         return request_struct_class(rows, False, False, {})
 
 
-async def read_ids(client: AIOKafkaClient, topics: Sequence[str]) -> tuple[str, dict[str, str]]:
+async def read_ids(client: AIOKafkaClient, topics: Sequence[str]) -> TopicIds:
     """The cluster's id and the id of each topic.
 
     Raises LookupError if a topic does not exist: `metering topics create` makes them.
@@ -117,4 +119,9 @@ async def read_ids(client: AIOKafkaClient, topics: Sequence[str]) -> tuple[str, 
     missing = [topic for topic in topics if topic not in ids]
     if missing:
         raise LookupError(f"topics {', '.join(missing)} do not exist: run `metering topics create`")
-    return response.cluster_id or "", ids
+    return TopicIds(response.cluster_id or "", ids)
+
+
+def tag(ids: TopicIds) -> str:
+    """What a local store is labelled with."""
+    return f"{ids.cluster}:" + ",".join(f"{name}={ids.ids[name]}" for name in sorted(ids.ids))

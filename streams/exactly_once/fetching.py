@@ -13,12 +13,12 @@ fetch to a node whose former answer is still buffered: facts behind a backlog of
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.exactly_once.batches import Batch, Packed
-from streams.exactly_once.config import RuntimeConfig
+from streams.exactly_once.host import Host
 from streams.exactly_once.lanes import Lane
 from streams.wire.whole_batches import fetch_batches, hand_out_whole_batches
 
@@ -34,18 +34,6 @@ POLL_S = 0.01
 FACT_POLL_RECORDS = 2_000
 REQUEST_TIMEOUT_MS = 15_000
 """aiokafka's 40 s is how long a dead broker would go unnoticed."""
-
-
-class Host(Protocol):
-    """What fetching needs of the runtime."""
-
-    @property
-    def config(self) -> RuntimeConfig: ...
-
-    @property
-    def client_settings(self) -> Mapping[str, Any]: ...
-
-    def fatal(self, where: str, error: BaseException) -> None: ...
 
 
 class Fetched(NamedTuple):

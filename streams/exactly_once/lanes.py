@@ -3,84 +3,45 @@
     opening ──fence, recover──► running ──revoked──► ended
        └────────────── revoked ────────────────────────┘
 
-One transactional producer, one task, one transaction at a time. Whatever fails here ends the
-process: state in memory is never ahead of what was committed.
+One transactional producer, one task, one transaction at a time (`commits.py`). Whatever fails here
+ends the process: state in memory is never ahead of what was committed. Only where the local store
+turns out to be damaged, the lane makes way for another, which rebuilds it.
 """
 
 import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final
 
-import msgspec
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
 from streams.exactly_once.batches import Batch, Record
-from streams.exactly_once.config import Committed, RuntimeConfig
+from streams.exactly_once.cluster_ids import tag
+from streams.exactly_once.commits import Commits
+from streams.exactly_once.config import Committed
+from streams.exactly_once.errors import StoreDamaged
+from streams.exactly_once.host import Host
 from streams.exactly_once.local_store import LocalStore
+from streams.exactly_once.progress import committed_positions
 from streams.exactly_once.recovery import recover
-from streams.exactly_once.seen import pack
-from streams.exactly_once.segments import ROW_BYTES
-from streams.exactly_once.state import PartitionState
 from streams.exactly_once.transaction import Transaction
 
 log = structlog.get_logger()
 
 Decide = Callable[[Iterable[Record], Transaction], None]
 
-PROGRESS_KEY: Final = b'["progress"]'
 QUEUE_BATCHES: Final = 2
 """Batches of the main input that wait to be decided, a lane; one more is being committed. Not one:
 the second shows that the first was lost on the way."""
 QUEUE_FACT_BATCHES: Final = 8
 """The same for each of the other inputs."""
-SEEN_RECORD_BYTES: Final = ROW_BYTES * 40_000
-"""Of a record of seen ids: a topic takes no record of any size."""
 _numbers = itertools.count(1)
 END_GRACE_S: Final = 5.0
 """How long a revoked lane may take to finish the transaction it is in."""
-
-
-class Progress(msgspec.Struct):
-    """Value of the progress record in the state changelog."""
-
-    positions: dict[str, int]
-
-
-class Host(Protocol):
-    """What a lane needs of the runtime."""
-
-    @property
-    def config(self) -> RuntimeConfig: ...
-
-    @property
-    def client_settings(self) -> Mapping[str, Any]: ...
-
-    @property
-    def room(self) -> asyncio.Event:
-        """Set when a lane has room again."""
-
-    @property
-    def on_commit(self) -> Callable[[Committed], None]: ...
-
-    @property
-    def on_recovered(self) -> Callable[[int, int, float], None]: ...
-
-    async def tag(self) -> str: ...
-
-    async def start_positions(
-        self, partition: int, committed: dict[str, int]
-    ) -> dict[str, int]: ...
-
-    async def begin_fetching(self, lane: "Lane") -> None: ...
-
-    async def input_ends(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]: ...
-
-    def fatal(self, where: str, error: BaseException) -> None: ...
 
 
 class Lane:
@@ -105,7 +66,7 @@ class Lane:
         """Where the inputs ended when the clock struck; None while it is not due."""
         self._producer: AIOKafkaProducer | None = None
         self._store: LocalStore | None = None
-        self._state: PartitionState | None = None
+        self._commits: Commits | None = None
         self._task = asyncio.create_task(self._live(), name=f"lane-{partition}")
 
     # ---- what the transport asks
@@ -142,18 +103,24 @@ class Lane:
 
     async def _live(self) -> None:
         try:
-            await self._open()
-            while True:
-                work = self._next_work()
-                if work is None:
-                    await self._wait()
-                    continue
-                async with self._in_transaction:
-                    await work()
+            try:
+                await self._open()
+                await self._work()
+            except StoreDamaged as damage:
+                await self._make_way(str(damage))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, the process must end
             self._runtime.fatal(f"partition {self.partition}", error)
+
+    async def _work(self) -> None:
+        while True:
+            work = self._next_work()
+            if work is None:
+                await self._wait()
+                continue
+            async with self._in_transaction:
+                await work()
 
     async def _open(self) -> None:
         started = time.monotonic()
@@ -170,9 +137,10 @@ class Lane:
         )
         await self._producer.start()
         # Fenced from here on: no former owner can commit any more.
+        topics = await self._runtime.topic_ids()
         self._store = LocalStore(
             config.directory / f"p{self.partition:05d}",
-            tag=await self._runtime.tag(),
+            tag=tag(topics),
             window_ms=config.seen_window_ms,
             max_age_s=config.store_max_age_s,
         )
@@ -183,14 +151,23 @@ class Lane:
             seen_topic=config.seen_topic,
             client_settings=self._runtime.client_settings,
         )
-        self._state = PartitionState(self._store, config.codec)
-        raw = self._store.get(PROGRESS_KEY)
-        positions = msgspec.json.decode(raw, type=Progress).positions if raw else {}
+        self._commits = Commits(config, self.partition, self._producer, self._store, topics)
+        positions = committed_positions(self._store, config, topics)
         self.positions = await self._runtime.start_positions(self.partition, positions)
         await self._runtime.begin_fetching(self)
         self.running = True
         seconds = time.monotonic() - started
         self._runtime.on_recovered(self.partition, recovered_records, seconds)
+
+    async def _make_way(self, damage: str) -> None:
+        """For a lane that begins without a local store."""
+        self.running = False
+        store, self._store = self._store, None
+        if store is not None:
+            store.destroy(damage)
+        if self._producer is not None:
+            await _stop_quietly(self._producer)
+        self._runtime.replace(self)
 
     async def end(self) -> None:
         """Finishes the transaction it is in, drops what is queued, closes everything."""
@@ -242,7 +219,8 @@ class Lane:
                 "records between them were lost on the way"
             )
         started = time.perf_counter()
-        transaction = self._transaction()
+        assert self._commits is not None
+        transaction = self._commits.begin()
         self.positions[topic] = batch.end
         self._waiting[topic] -= 1
         self._runtime.room.set()
@@ -250,7 +228,7 @@ class Lane:
             return
         decide(batch.records, transaction)
         decided = time.perf_counter()
-        await self._commit(transaction)
+        await self._commits.commit(transaction, self.positions)
         self._runtime.room.set()
         self._report(transaction, batch, decided - started, time.perf_counter() - decided)
 
@@ -261,70 +239,14 @@ class Lane:
         self._tick_after = {topic: end for (topic, _), end in ends.items()}
 
     async def _tick(self, on_tick: Callable[[Transaction], bool]) -> None:
-        transaction = self._transaction()
+        assert self._commits is not None
+        transaction = self._commits.begin()
         if not on_tick(transaction):
             self._tick_after = None
             self._next_tick_s = time.monotonic() + self._config.tick_interval_s
         if transaction.records or transaction.state.has_changes:
-            await self._commit(transaction)
+            await self._commits.commit(transaction, self.positions)
             self._report(transaction, None, 0.0, 0.0)
-
-    def _transaction(self) -> Transaction:
-        assert self._state is not None
-        assert self._store is not None
-        config = self._config
-        return Transaction(
-            self.partition,
-            self._state,
-            self._store,
-            config.clock(),
-            config.compression,
-            config.batch_bytes_max,
-        )
-
-    async def _commit(self, transaction: Transaction) -> None:
-        producer, store, state = self._producer, self._store, self._state
-        assert producer is not None
-        assert store is not None
-        assert state is not None
-        config = self._config
-        changes = state.changes()
-        progress = msgspec.json.encode(Progress(self.positions))
-        changes.append((config.state_topic, PROGRESS_KEY, progress))
-        for changelog, key, value in changes:
-            transaction.emit(changelog, key, value)
-        packed = pack(transaction.seen)
-        for start in range(0, len(packed), SEEN_RECORD_BYTES):
-            transaction.emit(config.seen_topic, None, packed[start : start + SEEN_RECORD_BYTES])
-
-        await producer.begin_transaction()
-        sent: list[tuple[str, Any, int]] = []
-        for topic, partition, builder in transaction.batches:
-            future = await producer.send_batch(builder, config.topic(topic), partition=partition)
-            if topic in config.changelogs:
-                sent.append((topic, future, builder.record_count()))
-            else:
-                sent.append(("", future, 0))
-        await producer.send_offsets_to_transaction(
-            {
-                TopicPartition(config.topic(topic), self.partition): position
-                for topic, position in self.positions.items()
-            },
-            config.app_id,
-        )
-        results = await asyncio.gather(*(future for _, future, _ in sent))
-        await producer.commit_transaction()
-
-        positions = {
-            # The record after the batch is the transaction's marker.
-            topic: result.offset + count + 1
-            for (topic, _, count), result in zip(sent, results, strict=True)
-            if topic
-        }
-        if packed:
-            store.seen.insert_packed(packed, int(transaction.now.timestamp() * 1000))
-        store.write(((key, value) for _, key, value in changes), positions)
-        state.committed()
 
     def _report(
         self, transaction: Transaction, batch: Batch | None, decide_s: float, commit_s: float

@@ -6,6 +6,7 @@ log. One write batch per commit, after the commit, carries state, positions and 
 seen ids must be together.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -27,6 +28,8 @@ REDO_KEY: Final = b"\x00seen"
 """What the last write changed in the checksums of seen ids (`SeenIds.to_store`)."""
 Result = TypeVar("Result")
 
+FIRST_STATE_KEY: Final = b"\x01"
+LAST_STATE_KEY: Final = b"\xff"
 BLOCK_CACHE_BYTES: Final = 8 << 20
 WRITE_BUFFER_BYTES: Final = 8 << 20
 
@@ -103,18 +106,22 @@ class LocalStore:
     def positions(self) -> dict[str, int]:
         return dict(self._meta.positions) if self._meta else {}
 
+    def has_state(self) -> bool:
+        """Whether it holds anything but meta data and seen ids."""
+        return bool(self._of_rocksdb(lambda: self._scan(FIRST_STATE_KEY, LAST_STATE_KEY, limit=1)))
+
     def discard(self, why: str) -> None:
-        """Throws everything away, and says so; the changelogs have it all."""
-        log.warning("local store discarded", directory=str(self._directory), why=why)
-        self.destroy()
+        """Throws everything away, says so and begins anew; the changelogs have it all."""
+        self.destroy(why)
         try:
             self._open()
         except StoreDamaged as damage:
             # An empty one: it is not what was written, but the disk.
             raise StoreFailed(str(damage)) from None
 
-    def destroy(self) -> None:
-        """Closes it and deletes its files."""
+    def destroy(self, why: str) -> None:
+        """Closes it, deletes its files and says so."""
+        log.warning("local store discarded", directory=str(self._directory), why=why)
         self.abandon()
         try:
             shutil.rmtree(self._directory)
@@ -133,14 +140,16 @@ class LocalStore:
         """Keys from `start` up to, not including, `before`, in order."""
         return self._of_rocksdb(lambda: self._scan(start, before))
 
-    def _scan(self, start: bytes, before: bytes) -> list[tuple[bytes, bytes]]:
+    def _scan(
+        self, start: bytes, before: bytes, limit: float = math.inf
+    ) -> list[tuple[bytes, bytes]]:
         options = ReadOptions()
         options.set_iterate_upper_bound(before)
-        items = []
+        items: list[tuple[bytes, bytes]] = []
         cursor = self._db.iter(options)
         try:
             cursor.seek(start)
-            while cursor.valid():
+            while cursor.valid() and len(items) < limit:
                 items.append((cursor.key(), cursor.value()))
                 cursor.next()
             # A damaged block looks like the end, but for this.

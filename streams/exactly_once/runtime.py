@@ -12,17 +12,22 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from yarl import URL
 
+from schemas.records import TopicIds
 from streams.exactly_once.batches import PASS_THROUGH, Batch
 from streams.exactly_once.cluster_ids import read_ids
 from streams.exactly_once.config import Committed, RuntimeConfig
+from streams.exactly_once.errors import StoreFailed
 from streams.exactly_once.fetching import IDLE_WAIT_S, POLL_S, Inputs
 from streams.exactly_once.lanes import Decide, Lane
+from streams.exactly_once.progress import StateLost
 from streams.exactly_once.recovery import BelowLogStart
 from streams.exactly_once.transport import BatchConsumer, BatchTransport
 
 log = structlog.get_logger()
 
 EXIT_FAILED = 70
+EXIT_REFUSED = 2
+"""As with wrong settings: another start will end alike until somebody has done something."""
 WAITING_BATCHES = 2
 """Batches of the main input fetched and not decided yet, over all lanes."""
 
@@ -57,7 +62,7 @@ class ExactlyOnce:
         self._on_lanes = on_lanes
         self._app = app
         self._inputs: Inputs | None = None
-        self._tag: asyncio.Task[str] | None = None
+        self._topic_ids: asyncio.Task[TopicIds] | None = None
         self.client_settings = dict(config.client_options)
         transport = BatchTransport([URL("kafka://")], app)
         transport.runtime = self
@@ -104,6 +109,12 @@ class ExactlyOnce:
                 self.lanes[partition] = Lane(self, partition)
         self._on_lanes(self.lanes, True)
 
+    def replace(self, lane: Lane) -> None:
+        """A lane whose local store was damaged makes way for another, which begins without one."""
+        if self.lanes.get(lane.partition) is lane:
+            self.lanes[lane.partition] = Lane(self, lane.partition)
+            self._on_lanes(self.lanes, True)
+
     async def end_lanes(self) -> None:
         """All of them: a rebalance revokes everything, and a lane is one assignment."""
         ending, self.lanes = self.lanes, {}
@@ -146,22 +157,21 @@ class ExactlyOnce:
 
     # ---- for lanes
 
-    async def tag(self) -> str:
-        """What local stores must belong to: the cluster and the ids of all topics."""
-        if self._tag is None:
-            self._tag = asyncio.create_task(self._read_tag())
-        return await asyncio.shield(self._tag)
+    async def topic_ids(self) -> TopicIds:
+        """Of the inputs and changelogs: what local stores and the state must belong to."""
+        if self._topic_ids is None:
+            self._topic_ids = asyncio.create_task(self._read_topic_ids())
+        return await asyncio.shield(self._topic_ids)
 
-    async def _read_tag(self) -> str:
+    async def _read_topic_ids(self) -> TopicIds:
         names = [self.config.topic(name) for name in self.config.input_order]
         names += [self.config.topic(name) for name in self.config.changelogs]
         client = AIOKafkaClient(**self.client_settings)
         await client.bootstrap()
         try:
-            cluster, ids = await read_ids(client, names)
+            return await read_ids(client, names)
         finally:
             await client.close()
-        return cluster + ":" + ",".join(f"{name}={ids[name]}" for name in sorted(ids))
 
     async def start_positions(self, partition: int, committed: dict[str, int]) -> dict[str, int]:
         """Where to go on: the recovered progress, or the start of a topic never read before.
@@ -203,8 +213,11 @@ class ExactlyOnce:
 
     def fatal(self, where: str, error: BaseException) -> None:
         """Ends the process at once: the supervisor starts it again from what was committed."""
-        log.critical("worker ends", where=where, error=f"{type(error).__name__}: {error}")
+        # What these say is meant for people, and all there is to say.
+        is_worded = isinstance(error, (StoreFailed, StateLost))
+        words = str(error) if is_worded else f"{type(error).__name__}: {error}"
+        log.critical("worker ends", where=where, error=words)
         log.debug("traceback", exc_info=error)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(EXIT_FAILED)
+        os._exit(EXIT_REFUSED if isinstance(error, StateLost) else EXIT_FAILED)

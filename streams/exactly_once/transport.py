@@ -4,8 +4,8 @@ The group's consumer lives in a thread of Faust's, where heartbeats go on while 
 decides; it fetches nothing (`fetching.py` says why).
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, ClassVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -20,37 +20,8 @@ from faust.types import TP, ConsumerMessage
 
 from streams.exactly_once.assignor import CoLocatedAssignor
 from streams.exactly_once.batches import Batch
-from streams.exactly_once.config import RuntimeConfig
 from streams.exactly_once.fetching import IDLE_WAIT_S, POLL_S
-from streams.exactly_once.lanes import Lane
-
-
-class Runtime(Protocol):
-    """What the transport needs of the runtime."""
-
-    @property
-    def config(self) -> RuntimeConfig: ...
-
-    @property
-    def client_settings(self) -> Mapping[str, Any]: ...
-
-    def local_partitions(self) -> list[int]: ...
-
-    async def attach(self, consumer: "BatchConsumer") -> None: ...
-
-    async def detach(self) -> None: ...
-
-    def start_lanes(self, partitions: Iterable[int]) -> None: ...
-
-    async def end_lanes(self) -> None: ...
-
-    def lanes_with_room(self) -> dict[TopicPartition, Lane]: ...
-
-    async def wait_for_room(self, longest_s: float) -> None: ...
-
-    async def fetch_main(self, lanes: Mapping[TopicPartition, Lane]) -> list[Batch]: ...
-
-    def fatal(self, where: str, error: BaseException) -> None: ...
+from streams.exactly_once.host import Host
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -64,7 +35,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         conf = self.app.conf
-        runtime: Runtime = transport.runtime
+        runtime: Host = transport.runtime
         self._assignor = CoLocatedAssignor(
             [runtime.config.topic(name) for name in runtime.config.input_order],
             runtime.local_partitions,
@@ -95,7 +66,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
     RebalanceListener: ClassVar[Any] = _Listener
 
     @property
-    def runtime(self) -> Runtime:
+    def runtime(self) -> Host:
         return self.transport.runtime  # type: ignore[no-any-return]
 
     def _new_consumer_thread(self) -> _ConsumerThread:
@@ -192,4 +163,4 @@ class BatchTransport(Transport):  # type: ignore[misc]
 
     Consumer = BatchConsumer
     Producer = _NoProducer
-    runtime: Runtime
+    runtime: Host

@@ -9,17 +9,19 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 PARTITIONS = 4
 KEYS = 40
-TOPICS = ("factors", "numbers", "totals", "counting-state", "counting-seen")
+COMPACTED = ("counting-state", "counting-totals")
+TOPICS = ("factors", "numbers", "totals", *COMPACTED, "counting-seen")
 
 
 class Counting:
@@ -35,23 +37,7 @@ class Counting:
         self._producer: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> "Counting":
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        await admin.create_topics(
-            [
-                NewTopic(
-                    self.prefix + name,
-                    PARTITIONS,
-                    1,
-                    topic_configs={
-                        "cleanup.policy": "compact" if name == "counting-state" else "delete",
-                        "message.timestamp.type": "LogAppendTime",
-                    },
-                )
-                for name in TOPICS
-            ]
-        )
-        await admin.close()
+        await self._create(TOPICS)
         self._producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, acks="all")
         await self._producer.start()
         for key in range(KEYS):
@@ -65,6 +51,44 @@ class Counting:
             worker.wait()
         assert self._producer is not None
         await self._producer.stop()
+
+    async def _create(self, names: Iterable[str]) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        created = await admin.create_topics(
+            [
+                NewTopic(
+                    self.prefix + name,
+                    PARTITIONS,
+                    1,
+                    topic_configs={
+                        "cleanup.policy": "compact" if name in COMPACTED else "delete",
+                        "message.timestamp.type": "LogAppendTime",
+                    },
+                )
+                for name in names
+            ]
+        )
+        await admin.close()
+        for _, code, *_ in created.topic_errors:
+            if code:
+                raise for_code(code)
+
+    async def create_again(self, name: str) -> None:
+        """The topic, empty."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        await admin.delete_topics([self.prefix + name])
+        await admin.close()
+        async with asyncio.timeout(30):
+            await self._create_when_gone(name)
+
+    async def _create_when_gone(self, name: str) -> None:
+        try:
+            await self._create([name])
+        except TopicAlreadyExistsError:
+            await asyncio.sleep(0.1)
+            await self._create_when_gone(name)
 
     def start(self, name: str, **environment: str) -> None:
         """Starts a worker process under a stable instance id and on a disk of its own."""
@@ -87,6 +111,18 @@ class Counting:
             stdout=log,
             stderr=log,
         )
+
+    async def ended(self, name: str) -> int:
+        """The exit code of a worker that ends of itself."""
+        return await asyncio.to_thread(self.workers[name].wait, 60)
+
+    def stop(self, name: str) -> None:
+        """Cleanly."""
+        self.workers[name].terminate()
+        self.workers[name].wait(60)
+
+    def directory_of(self, name: str) -> Path:
+        return self.directory / name
 
     def kill(self, name: str) -> None:
         self.workers[name].kill()
@@ -117,6 +153,13 @@ class Counting:
             row = {"id": identity, "key": key, "n": self.sent[identity][1]}
             for _ in range(2 if self.rng.random() < duplicates else 1):
                 await self._send("numbers", key, row, wait=False)
+        assert self._producer is not None
+        await self._producer.flush()
+
+    async def send_again(self, count: int) -> None:
+        """The first so many numbers, as they were sent."""
+        for identity, (key, n) in list(self.sent.items())[:count]:
+            await self._send("numbers", key, {"id": identity, "key": key, "n": n}, wait=False)
         assert self._producer is not None
         await self._producer.flush()
 

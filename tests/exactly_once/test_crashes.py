@@ -69,10 +69,8 @@ async def test_a_lost_disk_is_rebuilt_from_the_changelogs(counting: Counting) ->
     counting.kill("a")
     counting.lose_disk("a")
     counting.start("a")
-    # The same ids again: only a rebuilt set of seen ids knows them.
-    again = list(counting.sent.items())[:2_000]
-    for identity, (key, n) in again:
-        await counting._send("numbers", key, {"id": identity, "key": key, "n": n}, wait=False)
+    # Only a rebuilt set of seen ids knows them.
+    await counting.send_again(2_000)
     await counting.send_numbers(1_000)
     await counting.assert_exact()
     assert sum(records for _, records, _ in counting.recoveries("a")[PARTITIONS:]) > 0
