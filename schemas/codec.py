@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas import records
+from schemas import progress, records
 
 _ENCODER = msgspec.json.Encoder()
 encode = _ENCODER.encode
@@ -53,8 +53,8 @@ STATE_TYPES: Final[dict[str, type[Any]]] = {
     "grant": records.IssuedGrant,  # organization_id, grant_id
     "fact": records.FactDigest,  # organization_id, topic, version
     "expiry": records.Expiry,  # RFC 3339 expiry, organization_id, grant_id
-    "progress": records.Progress,  # (nothing: one a partition)
-    "topics": records.TopicIds,  # (nothing: one a partition)
+    "progress": progress.Progress,  # (nothing: one a partition)
+    "topics": progress.TopicIds,  # (nothing: one a partition)
 }
 _STATE_DECODERS = {
     kind: msgspec.json.Decoder(value_type).decode for kind, value_type in STATE_TYPES.items()

@@ -387,18 +387,3 @@ class Expiry(Struct):
     pool_kind: PoolKind
     pool_id: str
     grant_id: str
-
-
-class Progress(Struct):
-    """The position of each input topic in one partition, up to which everything is committed."""
-
-    positions: dict[str, int] = field(default_factory=dict)
-
-
-class TopicIds(Struct):
-    """Which topics a partition's state goes with: Kafka gives a topic that is deleted and created
-    again another id."""
-
-    cluster: str
-    ids: dict[str, str]
-    """By the topic's name on the broker: inputs and changelogs."""

@@ -1,9 +1,9 @@
 """The exactly-once runtime under Faust: see README.md for what it guarantees.
 
 Lives here: batch transport, lanes (one transaction at a time a partition), changelogs, recovery,
-the local store. May import Faust, aiokafka, RocksDB, `streams.wire` and
-`schemas.codec`. Never here: anything
-about usage, credits or prices; a decision is handed in as a function.
+the local store. May import Faust, aiokafka, RocksDB, `streams.wire`, `schemas.codec` and
+`schemas.progress`. Never here: anything about usage, credits or prices; a decision is handed in as
+a function.
 """
 
 from streams.exactly_once.batches import Batch, Record

@@ -22,7 +22,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from schemas.records import TopicIds
+from schemas.progress import TopicIds
 
 
 class _Uuid(AbstractType):  # type: ignore[misc]

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from schemas.records import Progress, TopicIds
+from schemas.progress import Progress, TopicIds
 from streams.exactly_once.config import RuntimeConfig
 from streams.exactly_once.local_store import LocalStore
 from streams.exactly_once.progress import PROGRESS_KEY, TOPICS_KEY

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiokafka import TopicPartition
 
 if TYPE_CHECKING:
-    from schemas.records import TopicIds
+    from schemas.progress import TopicIds
     from streams.exactly_once.batches import Batch
     from streams.exactly_once.config import Committed, RuntimeConfig
     from streams.exactly_once.lanes import Lane

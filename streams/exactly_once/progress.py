@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.records import Progress, TopicIds
+from schemas.progress import Progress, TopicIds
 from streams.exactly_once.config import RuntimeConfig
 from streams.exactly_once.local_store import LocalStore
 

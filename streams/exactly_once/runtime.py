@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from yarl import URL
 
-from schemas.records import TopicIds
+from schemas.progress import TopicIds
 from streams.exactly_once.batches import PASS_THROUGH, Batch
 from streams.exactly_once.cluster_ids import read_ids
 from streams.exactly_once.config import Committed, RuntimeConfig

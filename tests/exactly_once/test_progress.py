@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas.records import Progress, TopicIds
+from schemas.progress import Progress, TopicIds
 from streams.app import changelog_of
 from streams.exactly_once import RuntimeConfig
 from streams.exactly_once.local_store import LocalStore
