@@ -269,6 +269,7 @@ _delegate("report", "cli.report", "Spend for a period, as table, CSV or JSON.")
 _delegate("explain", "cli.explain", "Why an event cost what it cost.")
 _delegate("dead-letters", "cli.dead_letters", "List, show and replay what was refused.")
 _delegate("verify", "cli.verification", "The crash proof: kill parts, compare with a model.")
+_delegate("fuzz", "cli.fuzzing", "Send whatever anybody may send, and count every record.")
 _delegate("bench", "bench.__main__", "Measure, with a correctness check of every engine.")
 _delegate("demo-traffic", "cli.up.traffic", "The demo's usage, for `up --demo`.", hidden=True)
 
