@@ -11,12 +11,13 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
+from api.clock import Clock
 from api.ingest import Ingest
 from api.options import ApiOptions, alias_secret
 from api.outbox.service import Outbox
-from api.rules.change import Clock, Control
+from api.reading.spend import Spend
+from api.rules.change import Control
 from api.scim import routes as scim_routes
-from api.spend import Spend
 from api.storage.store import Store, database_url
 from api.web import (
     events,

@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from api.clock import Clock
 from api.ids import secret_hash
 from api.options import alias_secret
-from api.rules.change import Actor, Clock, Control
+from api.rules.change import Actor, Control
 from api.rules.credits import NewGrant, grant
 from api.rules.groups import create_group
 from api.rules.keys import Scope, create_key

@@ -1,4 +1,4 @@
-"""`metering facts import`: after an older SQL backup was restored (see `api.outbox.importer`)."""
+"""`metering facts import`: after an older SQL backup was restored (see `api.repair.importer`)."""
 
 import asyncio
 import time
@@ -11,9 +11,9 @@ from cli.configuration import load_settings
 from cli.errors import Failure
 
 if TYPE_CHECKING:
-    from api.outbox.importer import Imported
     from api.outbox.lock import PublisherLock
-    from api.outbox.recall import Recalled
+    from api.repair.importer import Imported
+    from api.repair.recall import Recalled
     from api.rules.change import Control
     from schemas.settings import Settings
 
@@ -43,8 +43,8 @@ def import_(
     sent under it; of the others the output says how many there are. An API process may run if
     it says that an organization is halted or unknown; it goes on by itself afterwards.
     """
-    from api.outbox.importer import import_facts
     from api.outbox.lock import publisher_lock
+    from api.repair.importer import import_facts
     from cli.control import opened, operator
 
     settings = load_settings()
@@ -95,7 +95,7 @@ def _taken(lock: "PublisherLock") -> bool:
 
 def _recall(settings: "Settings", control: "Control", done: "Imported") -> str:
     """Names come from ClickHouse, if it answers."""
-    from api.outbox.recall import Recalled, recall_names, to_recall
+    from api.repair.recall import Recalled, recall_names, to_recall
     from warehouse.connection import WarehouseError, connect
 
     try:

@@ -22,9 +22,9 @@ SHOWN_REFUSALS = 20
 def list_groups(organization: OrganizationOption) -> None:
     """Every group: how it is configured, its members, its spend in this billing cycle."""
     from api import reading
-    from api.cycles import cycle_for
     from api.errors import Refused
-    from api.spend import Spend
+    from api.reading.billing_calendar import cycle_for
+    from api.reading.spend import Spend
     from cli.control import opened
     from schemas.records import UNASSIGNED
 

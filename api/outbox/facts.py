@@ -14,10 +14,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from sqlalchemy import select, update
 
+from api.clock import Clock
 from api.errors import Refused
 from api.outbox import compare, metrics
 from api.outbox.compare import Halt
-from api.rules.change import Clock
 from api.storage.ledgers import OutboxFact, PublishingHalt
 from api.storage.store import Store
 from schemas import topics

@@ -12,12 +12,12 @@ from typing import Any, Final
 import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from api.clock import Clock
 from api.options import alias_secret
 from api.outbox import metrics, names
 from api.outbox.compare import Halt
 from api.outbox.facts import TRANSIENT, FactPublisher
 from api.outbox.lock import PublisherLock, publisher_lock
-from api.rules.change import Clock
 from api.storage.ledgers import UNKNOWN_ORGANIZATION
 from api.storage.store import Store
 from schemas.settings import Settings

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from api.clock import Clock
 from api.errors import not_found, unavailable
 from api.storage.bulk import insert_rows
 from api.storage.ledgers import AuditEntry, DimensionChange, OutboxFact, PublishingHalt
@@ -24,7 +25,6 @@ from schemas.records import (
     MembershipRecord,
 )
 
-Clock = Callable[[], datetime]
 TICK: Final = timedelta(microseconds=1)
 HALTED_RETRY_S: Final = 60
 

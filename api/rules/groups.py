@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select, update
 from api.errors import Refused, conflict, not_found
 from api.ids import new_id
 from api.rules.change import Change
-from api.rules.directory import settle
+from api.rules.directory import directory_members, settle
 from api.rules.memberships import live_group, members_by_group, place
 from api.rules.names import clean_group_name, clean_id, fold
 from api.storage.bulk import insert_rows
@@ -210,7 +210,7 @@ def attach_directory(change: Change, group_id: str, directory_group_id: str) -> 
     change.audit("group.attach", ("group", group_id), before, shown(group))
     follow_name(change, group, directory.name)
     present = members_by_group(change, [group_id])[group_id]
-    settle(change, [*present, *_directory_members(change, directory_group_id)])
+    settle(change, [*present, *directory_members(change, directory_group_id)])
     return group
 
 
@@ -336,17 +336,6 @@ def _end_name(change: Change, group: BillingGroup) -> None:
             GroupName.valid_to.is_(None),
         )
         .values(valid_to=change.now)
-    )
-
-
-def _directory_members(change: Change, directory_group_id: str) -> list[str]:
-    return list(
-        change.session.scalars(
-            select(DirectoryMembership.member_id).where(
-                DirectoryMembership.organization_id == change.organization_id,
-                DirectoryMembership.directory_group_id == directory_group_id,
-            )
-        )
     )
 
 

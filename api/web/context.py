@@ -9,9 +9,9 @@ from fastapi import Depends, Path, Request
 from api.errors import forbidden, not_found
 from api.ingest import Ingest
 from api.options import ApiOptions
+from api.reading.spend import Spend
 from api.rules.change import Actor, Control
 from api.rules.keys import Scope
-from api.spend import Spend
 from api.storage.store import Store
 from api.web.limits import RateLimits
 from schemas.records import ID_LIMIT_CHARACTERS, AssignedBy

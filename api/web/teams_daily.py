@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from api import reading
 from api.errors import invalid
+from api.reading.usage import DayOfMember, People, daily_usage, idle_day
 from api.storage.models import Member
-from api.usage import DayOfMember, People, daily_usage, idle_day
 from api.web.admission import KeyedRoute
 from api.web.answers import Json, TeamsError, responses
 from api.web.context import ApiPart

@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api import reading
-from api.cycles import cycle_for
 from api.errors import Refused, invalid
+from api.reading.billing_calendar import cycle_for
+from api.reading.spend import Amount, GroupSpend, cents
 from api.rules.change import Change
 from api.rules.groups import (
     attach_directory,
@@ -25,7 +26,6 @@ from api.rules.groups import (
     rename_group,
 )
 from api.rules.memberships import MEMBERS_A_CALL_MAX, add_members, remove_members
-from api.spend import Amount, GroupSpend, cents
 from api.storage.models import BillingGroup, Organization
 from api.web.admission import KeyedRoute
 from api.web.answers import Json, TeamsError, responses

@@ -16,13 +16,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from api.cycles import cycle_for
 from api.errors import invalid
+from api.reading.billing_calendar import cycle_for
+from api.reading.spend import cents
+from api.reading.usage import EventFilter, People, count_events, list_events
 from api.rules.names import fold
-from api.spend import cents
 from api.storage.base import rfc3339
 from api.storage.models import Member, MemberAlias
-from api.usage import EventFilter, People, count_events, list_events
 from api.web.admission import KeyedRoute
 from api.web.answers import Json, TeamsError, responses
 from api.web.context import READERS, Allow, ApiPart, Caller

@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api import reading
-from api.cycles import cycle_for
 from api.errors import invalid
+from api.reading.billing_calendar import cycle_for
+from api.reading.spend import Amount
 from api.rules import groups as group_rules
 from api.rules.change import Change
 from api.rules.memberships import add_members, move_members, remove_members
-from api.spend import Amount
 from api.storage.models import BillingGroup, DirectoryGroup, DirectoryMembership, GroupName
 from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses

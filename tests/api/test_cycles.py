@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import pytest
 from sqlalchemy import select, text, update
 
-from api.cycles import billing_calendar, cycle_for
+from api.reading.billing_calendar import billing_calendar, cycle_for
 from api.rules.change import Control
 from api.rules.groups import create_group
 from api.rules.organizations import OrganizationSettings, change_settings

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from api.errors import Refused
 from api.outbox import compare
 from api.outbox.facts import FactPublisher
-from api.outbox.importer import import_facts
+from api.repair.importer import import_facts
 from api.rules.aliases import aliases_told
 from api.rules.bulk_members import join_many, newcomer
 from api.rules.change import Control

@@ -8,14 +8,14 @@ import pytest
 from sqlalchemy import text
 
 from api.outbox.names import write_round
-from api.outbox.recall import Recalled, recall_names
+from api.reading.spend import Spend
+from api.repair.recall import Recalled, recall_names
 from api.rules.change import Control
 from api.rules.erasure import erase_member
 from api.rules.groups import create_group, delete_group, rename_group
 from api.rules.members import NewMember, add_alias, create_member, find_by_address
 from api.rules.memberships import live_group
 from api.rules.websites import create_website
-from api.spend import Spend
 from api.storage.migrate import migrate
 from api.storage.store import Store, database_url
 from cli.members import erase_member as erase_from_command

@@ -13,9 +13,9 @@ from sqlalchemy import select, update
 from api.errors import Refused
 from api.outbox import compare, metrics
 from api.outbox.facts import FactPublisher
-from api.outbox.importer import import_facts
 from api.outbox.lock import publisher_lock
 from api.outbox.service import Outbox
+from api.repair.importer import import_facts
 from api.rules.change import Control
 from api.rules.groups import create_group
 from api.rules.keys import Scope, create_key, revoke_key

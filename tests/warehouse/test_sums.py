@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from api.spend import Spend
-from api.usage import EventFilter, daily_usage, list_events
+from api.reading.spend import Spend
+from api.reading.usage import EventFilter, daily_usage, list_events
 from cli.up.directions import SPEND
 from schemas.cycles import BillingCalendar
 from schemas.settings import Settings

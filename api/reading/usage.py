@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from api.spend import Spend, cents, quotient
+from api.reading.spend import Spend, cents, quotient
 from schemas.records import MICRO
 
 People = Mapping[str, tuple[str, str, bool]]

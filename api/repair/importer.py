@@ -19,12 +19,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
+from api.clock import Clock
 from api.outbox import compare
 from api.outbox.compare import Halt
-from api.outbox.default_book import default_price, restore_default_book
-from api.outbox.replay import apply_fact
+from api.repair.default_book import default_price, restore_default_book
+from api.repair.replay import apply_fact
 from api.rules.aliases import follow_facts
-from api.rules.change import Actor, Clock, audit_entry
+from api.rules.change import Actor, audit_entry
 from api.storage.ledgers import AuditEntry, OutboxFact, PublishingHalt
 from api.storage.models import Organization
 from api.storage.store import Store

@@ -1,0 +1,33 @@
+"""What answers are made of: queries of the control plane's tables and of ClickHouse.
+
+Lives here: whole lists in few statements (`tables`), the billing cycle a request is about
+(`billing_calendar`), spend (`spend`) and single usage events (`usage`).
+May be imported: `api.storage`, `warehouse`, `schemas`. Never: rules, HTTP. Nothing here changes
+anything.
+"""
+
+from api.reading.tables import (
+    Person,
+    aliases,
+    current_people,
+    directory_names,
+    former_people,
+    group,
+    groups,
+    member_counts,
+    organization,
+    sync_conflicts,
+)
+
+__all__ = [
+    "Person",
+    "aliases",
+    "current_people",
+    "directory_names",
+    "former_people",
+    "group",
+    "groups",
+    "member_counts",
+    "organization",
+    "sync_conflicts",
+]
