@@ -6,6 +6,7 @@ worker knows it by organization, source and id.
 
 import asyncio
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -37,6 +38,8 @@ ACKNOWLEDGE_S: Final = 10.0
 REQUEST_TIMEOUT_MS: Final = 8_000
 LINGER_MS: Final = 2
 RETRY_S: Final = 1
+ASK_S: Final = 3.0
+ASK_AGAIN_S: Final = 1.0
 KNOWN_MAX: Final = 100_000
 BATCH_EVENTS_MAX: Final = 10_000
 QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -84,11 +87,32 @@ class Ingest:
     waiting_max: int
     _producer: Any = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _ask_again_s: float = 0.0
+    _problem: str = ""
     _waiting: int = 0
     _known: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._intake = Intake(Limits(timedelta(days=self.settings.max_event_age_days)))
+
+    async def problem(self) -> str:
+        """Why no event can be delivered now; empty where the brokers answer. Asked of them at most
+        once in `ASK_AGAIN_S`, however many want to know."""
+        async with self._asking:
+            if time.monotonic() >= self._ask_again_s:
+                self._problem = await self._ask()
+                self._ask_again_s = time.monotonic() + ASK_AGAIN_S
+            return self._problem
+
+    async def _ask(self) -> str:
+        try:
+            async with asyncio.timeout(ASK_S):
+                producer = await self._open()
+                await producer.client.fetch_all_metadata()
+        except (KafkaError, TimeoutError, OSError) as error:
+            return f"Kafka at {self.settings.kafka_bootstrap} does not answer ({error!r})"
+        return ""
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None

@@ -82,13 +82,18 @@ def root(
         raise typer.Exit
 
 
+PortOption = Annotated[
+    int | None, typer.Option(min=1, max=65_535, help="Default: a free one, kept.")
+]
+
+
 @app.command()
 def up(
     demo: Annotated[
         bool, typer.Option("--demo", help="Two organizations with live usage.")
     ] = False,
-    kafka_port: Annotated[int | None, typer.Option(help="Default: a free one, kept.")] = None,
-    clickhouse_port: Annotated[int | None, typer.Option(help="Default: a free one, kept.")] = None,
+    kafka_port: PortOption = None,
+    clickhouse_port: PortOption = None,
 ) -> None:
     """Run everything here: Kafka, ClickHouse, worker, sink, API. Ctrl-C stops it."""
     from cli.up import run

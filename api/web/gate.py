@@ -21,7 +21,15 @@ from api.rules.keys import authenticate, unauthorized
 from api.web.answers import error_response
 from api.web.context import Api, Caller
 
-OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+OPEN_PATHS: Final = frozenset(
+    {
+        "/health/live",
+        "/health/ready",
+        "/health/ready/control-plane",
+        "/health/ready/events",
+        "/metrics",
+    }
+)
 DESCRIPTION_PATHS: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/openapi.json"})
 DESCRIPTION_FILES: Final = "/static-offline-docs/"
 

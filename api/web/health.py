@@ -1,6 +1,7 @@
 """Whether this process lives and is ready, and what it measures."""
 
 from contextlib import suppress
+from typing import Final
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -9,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from starlette.responses import Response
 
-from api.errors import Refused
+from api.errors import Refused, unavailable
 from api.outbox.metrics import observe
 from api.web.answers import Error, Json, responses
 from api.web.context import Api, ApiPart
@@ -17,6 +18,9 @@ from schemas.release import code_digest
 
 router = APIRouter(tags=["Operation"])
 
+
+OK: Final = "ok"
+RETRY_S: Final = 5
 
 # Threads of their own: however many requests are at work, whoever watches is answered.
 _threads = CapacityLimiter(2)
@@ -29,18 +33,58 @@ async def health() -> Response:
 
 @router.get(
     "/health/ready",
-    summary="The database answers too",
+    summary="Everything works: the control plane, and taking events",
     response_model=dict[str, str],
     responses={503: responses(Error)[503]},
 )
 async def ready(api: ApiPart) -> Response:
-    await anyio.to_thread.run_sync(_ask_database, api, limiter=_threads)
-    return Json({"status": "ready"})
+    return _told({"control_plane": await _control_plane(api), "events": await _events(api)})
 
 
-def _ask_database(api: Api) -> None:
-    with api.store.read() as session:
-        session.execute(text("SELECT 1"))
+@router.get(
+    "/health/ready/control-plane",
+    summary="The database answers; Kafka may be away, and changes reach it later",
+    response_model=dict[str, str],
+    responses={503: responses(Error)[503]},
+)
+async def control_plane_ready(api: ApiPart) -> Response:
+    return _told({"control_plane": await _control_plane(api)})
+
+
+@router.get(
+    "/health/ready/events",
+    summary="Events can be delivered to Kafka now",
+    response_model=dict[str, str],
+    responses={503: responses(Error)[503]},
+)
+async def events_ready(api: ApiPart) -> Response:
+    return _told({"events": await _events(api)})
+
+
+def _told(parts: dict[str, str]) -> Response:
+    """What each part says, `ok` or why it does not work. Raises Refused unless all do."""
+    broken = [f"{name}: {said}" for name, said in parts.items() if said != OK]
+    if broken:
+        problem = unavailable("not_ready", f"Not ready: {'; '.join(broken)}.", RETRY_S)
+        problem.details.update(parts)
+        raise problem
+    return Json({"status": "ready", **parts})
+
+
+async def _control_plane(api: Api) -> str:
+    def ask() -> None:
+        with api.store.read() as session:
+            session.execute(text("SELECT 1"))
+
+    try:
+        await anyio.to_thread.run_sync(ask, limiter=_threads)
+    except Refused as refused:
+        return refused.message.rstrip(".")
+    return OK
+
+
+async def _events(api: Api) -> str:
+    return await api.ingest.problem() or OK
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

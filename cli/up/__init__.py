@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from cli.api import load_options
 from cli.configuration import (
     ADMIN_KEY,
     API_URL,
@@ -28,13 +28,17 @@ from cli.errors import Failure
 from cli.up.data_dir import DataDirectory
 from cli.up.demo_state import DEMO_ORGANIZATION
 from cli.up.directions import directions
-from cli.up.parts import Command, last_words
-from cli.up.supervisor import StopRequested, Supervisor, stopping_on_signals
+from cli.up.parts import Command
+from cli.up.supervisor import (
+    StopRequested,
+    Supervisor,
+    saying_that_it_is_slow,
+    stopping_on_signals,
+)
 from deploy.embedded.child import EngineError, clean_environment
 from deploy.embedded.clickhouse import EmbeddedClickHouse
 from deploy.embedded.kafka import EmbeddedKafka
 
-SETUP_TIMEOUT_S: Final = 120.0
 REPORT_TIMEOUT_S: Final = 60.0
 
 
@@ -49,9 +53,23 @@ def run(
     directory = DataDirectory(data_directory())
     directory.lock()
     try:
-        _run(directory, {"kafka": kafka_port, "clickhouse": clickhouse_port}, demo=demo)
+        given = {**_configured_ports(), "kafka": kafka_port, "clickhouse": clickhouse_port}
+        _run(directory, given, demo=demo)
     finally:
         directory.unlock()
+
+
+def _configured_ports() -> dict[str, int | None]:
+    """Those that the environment or the named file chose; 0 leaves the choice to `up`."""
+    options, variables = load_options(), explicit_variables()
+    chosen = {
+        "worker_metrics": ("METERING_METRICS_PORT", load_settings().metrics_port),
+        "sink_metrics": ("METERING_SINK_METRICS_PORT", load_settings().sink_metrics_port),
+        "api": ("METERING_API_PORT", options.port),
+    }
+    return {
+        name: port for name, (variable, port) in chosen.items() if port and variables.get(variable)
+    }
 
 
 def _run(directory: DataDirectory, given_ports: Mapping[str, int | None], *, demo: bool) -> None:
@@ -106,7 +124,7 @@ class _Up:
         if obstacle:
             _say(obstacle)
         elif self._demo:
-            self._launch("demo-traffic", "demo usage")
+            self._supervisor.keep(self._launch("demo-traffic", "demo usage"))
             self._first_report()
         self._supervisor.watch()
 
@@ -148,37 +166,41 @@ class _Up:
 
     def _engines(self) -> None:
         _say(f"starting Kafka and ClickHouse in {self._directory.path}")
-        kafka, clickhouse = self._kafka, self._clickhouse
-        if clickhouse.notice:
-            _say(clickhouse.notice)
-        self._supervisor.start("Kafka", kafka, lambda: last_words(kafka.log_file))
-        self._supervisor.start(
-            "ClickHouse",
-            clickhouse,
-            lambda: last_words(clickhouse.directory / "clickhouse.out"),
-        )
+        if self._clickhouse.notice:
+            _say(self._clickhouse.notice)
+        self._supervisor.start("Kafka", self._kafka)
+        self._supervisor.start("ClickHouse", self._clickhouse)
 
     def _set_up(self, settings_file: Path) -> None:
-        """Topics and tables, by the commands that production uses."""
+        """Topics and tables, side by side, by the commands that production uses."""
         _say("creating topics and tables")
-        with ThreadPoolExecutor() as pool:
-            for failed in pool.map(
-                lambda arguments: _failure(arguments, settings_file),
-                (("topics", "create"), ("migrate",)),
-            ):
-                if failed:
-                    raise Failure(failed)
+        environment = {FILE_VARIABLE: str(settings_file)}
+        steps = [
+            Command(arguments, self._directory, environment)
+            for arguments in (("topics", "create"), ("migrate",))
+        ]
+        try:
+            for step in steps:
+                step.launch()
+            with saying_that_it_is_slow("setting up", self._supervisor.say):
+                for step in steps:
+                    step.wait_until_done()
+        finally:
+            for step in steps:
+                step.stop()
 
     def _processes(self) -> None:
         _say("starting worker, sink and API")
         ports = self._ports
         parts = [
-            self._launch("worker", "worker", ports["worker_metrics"]),
-            self._launch("sink", "sink", ports["sink_metrics"]),
-            self._launch("api", "API", ports["api"]),
+            ("worker", self._launch("worker", "worker", ports["worker_metrics"])),
+            ("sink", self._launch("sink", "sink", ports["sink_metrics"])),
+            ("API", self._launch("api", "API", ports["api"])),
         ]
-        for part in parts:
-            part.wait_until_ready()
+        for name, part in parts:
+            with saying_that_it_is_slow(name, self._supervisor.say):
+                part.wait_until_ready()
+            self._supervisor.keep(part)
 
     def _launch(
         self,
@@ -192,7 +214,7 @@ class _Up:
             self._environment,
             health_port=health_port,
         )
-        self._supervisor.adopt(name, part, lambda: last_words(part.log_file))
+        self._supervisor.adopt(name, part)
         part.launch()
         return part
 
@@ -249,15 +271,6 @@ def _report_arguments(organization_id: str) -> tuple[str, ...]:
     return (
         "report", "spend", "--organization", organization_id, "--period", period, "--by", "group",
     )  # fmt: skip
-
-
-def _failure(arguments: tuple[str, ...], settings_file: Path) -> str:
-    """Runs a command; why it failed, empty where it did not."""
-    outcome = _command(arguments, settings_file, SETUP_TIMEOUT_S)
-    if outcome.returncode == 0:
-        return ""
-    complaint = outcome.stderr.strip().removeprefix("metering: ")
-    return f"`metering {' '.join(arguments)}` failed: {complaint}"
 
 
 def _command(

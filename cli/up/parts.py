@@ -10,14 +10,11 @@ from typing import Final, Protocol
 from cli.up.data_dir import DataDirectory
 from deploy.embedded.child import ChildProcess, clean_environment
 
-READY_S: Final = 120.0
-"""A worker that rebuilds a lost disk from the changelogs is not ready at once."""
+PATIENCE_S: Final = 60.0
 STOP_S: Final = 20.0
 PROBE_S: Final = 1.0
-LAST_LINES: Final = 3
-LAST_CHARACTERS: Final = 600
 READY_PATH: Final = "/health/ready"
-TAIL_BYTES: Final = 4_000
+LIVE_PATH: Final = "/health/live"
 
 
 class Part(Protocol):
@@ -29,6 +26,9 @@ class Part(Protocol):
     def is_running(self) -> bool: ...
     @property
     def exit_code(self) -> int | None: ...
+    def why(self) -> str:
+        """What it said went wrong since its last start, on one line; may be empty."""
+
     def start(self) -> None: ...
     def stop(self) -> None: ...
 
@@ -70,6 +70,9 @@ class Command:
         self.launch()
         self.wait_until_ready()
 
+    def why(self) -> str:
+        return self._child.why()
+
     def launch(self) -> None:
         """Start it and return at once: several parts start side by side."""
         self._child = self._new_child()
@@ -77,17 +80,30 @@ class Command:
         self._child.start(command, clean_environment(self._environment))
 
     def wait_until_ready(self) -> None:
-        """Raises `EngineError` when it ends before, or is not ready within `READY_S`."""
+        """Raises `EngineError` when it ends before, or for `PATIENCE_S` neither makes progress nor
+        says that it waits for a server."""
         if self._health_port is not None:
             port = self._health_port
-            self._child.wait_until(lambda: is_healthy(port, READY_PATH), READY_S)
+            self._child.wait_until(
+                lambda: is_healthy(port, READY_PATH),
+                PATIENCE_S,
+                is_waiting=lambda: is_healthy(port, LIVE_PATH),
+            )
+
+    def wait_until_done(self) -> None:
+        """For a command that ends. Raises `EngineError` with why, where it failed."""
+        self._child.wait_until(lambda: self._child.exit_code == 0, PATIENCE_S)
 
     def stop(self) -> None:
         self._child.stop(STOP_S)
 
     def _new_child(self) -> ChildProcess:
-        name = self._arguments[0]
-        return ChildProcess(name, self._data_dir.log(name), die_with_parent=True)
+        name = "-".join(self._arguments)
+        return ChildProcess(
+            f"`metering {' '.join(self._arguments)}`",
+            self._data_dir.log(name),
+            die_with_parent=True,
+        )
 
 
 def is_healthy(port: int, path: str) -> bool:
@@ -99,16 +115,6 @@ def is_healthy(port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-def last_words(log_file: Path) -> str:
-    """The last lines that a part wrote, on one line; empty where it wrote nothing."""
-    try:
-        tail = log_file.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace")
-    except OSError:
-        return ""
-    lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    return " | ".join(lines[-LAST_LINES:])[-LAST_CHARACTERS:]
 
 
 Say = Callable[[str], None]

@@ -1,18 +1,20 @@
 """Keeps parts running: starts them in order, restarts what ends, stops all in reverse.
 
-Guarantees: nothing it started outlives it, however it ends (children ask the kernel to be killed
-with their parent). It says once that a part has ended and once that it is back; in between it
-tries again with growing pauses.
+Each part is watched and restarted in a thread of its own: one that takes long to come back holds up
+no other. Guarantees: nothing it started outlives it, however it ends (children ask the kernel to be
+killed with their parent). It says that a part has ended and why, why it does not start again (once
+for each cause), and that it is back; in between it tries again with growing pauses.
 """
 
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
 from types import FrameType
 from typing import Final
 
-from cli.errors import one_line
 from cli.up.parts import Part, Say
 from deploy.embedded.child import EngineError
 
@@ -21,7 +23,9 @@ FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 STEADY_S: Final = 60.0
 """A part that has run for so long starts with the shortest pause again when it ends."""
-
+SLOW_S: Final = 20.0
+"""A first start that takes longer is spoken of."""
+JOIN_S: Final = 0.1
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, the process manager, and a terminal that was closed."""
@@ -31,87 +35,142 @@ class StopRequested(BaseException):
     """One of `STOP_SIGNALS` arrived; not an `Exception`, so that nobody takes it for a failure."""
 
 
-@dataclass(slots=True)
-class Watched:
-    """A part, and how its restarts go."""
+@dataclass
+class Keeper:
+    """Keeps one part running. `wait` sleeps so long and says whether it is to end."""
 
     name: str
     part: Part
-    last_words: Callable[[], str]
-    started_s: float = 0.0
-    next_try_s: float = 0.0
+    say: Say
+    wait: Callable[[float], bool]
+    clock: Callable[[], float] = time.monotonic
+    started_s: float = field(init=False)
     pause_s: float = FIRST_PAUSE_S
-    is_down: bool = False
+
+    def __post_init__(self) -> None:
+        self.started_s = self.clock()
+
+    def keep(self) -> None:
+        """Until `wait` says that it is to end."""
+        while not self.wait(POLL_S):
+            if not self.part.is_running:
+                self._bring_back()
+
+    def _bring_back(self) -> None:
+        if self.clock() - self.started_s >= STEADY_S:
+            self.pause_s = FIRST_PAUSE_S
+        self.say(f"{self.name} ended ({_how(self.part)}); starting it again")
+        said = ""
+        while not self.wait(self.pause_s):
+            self.pause_s = min(self.pause_s * 2, LONGEST_PAUSE_S)
+            try:
+                self.part.start()
+            except EngineError as error:
+                problem = f"{self.name} does not start: {error}"
+                if problem != said and not self.wait(0):
+                    self.say(problem)
+                    said = problem
+                continue
+            self.started_s = self.clock()
+            self.say(f"{self.name} is back (pid {self.part.pid})")
+            return
+
+
+@dataclass
+class _Entry:
+    name: str
+    part: Part
+    thread: Thread | None = None
 
 
 class Supervisor:
-    """Not for use from several threads. `stop` may be called at any time, also after failures."""
+    """For one thread; `stop` may be called at any time, also after failures."""
 
-    def __init__(self, say: Say, clock: Callable[[], float] = time.monotonic) -> None:
-        self._say = say
-        self._clock = clock
-        self._watched: list[Watched] = []
+    def __init__(self, say: Say) -> None:
+        self._say_alone = Lock()
+        self._tell = say
+        self._entries: list[_Entry] = []
+        self._stopping = Event()
+        self._failures: list[BaseException] = []
 
-    def start(self, name: str, part: Part, last_words: Callable[[], str] = lambda: "") -> None:
-        """Start a part and watch it from now on. Raises `EngineError` when it does not start."""
-        self.adopt(name, part, last_words)
-        part.start()
-        self._watched[-1].started_s = self._clock()
+    def say(self, message: str) -> None:
+        """As a whole, whichever thread says it."""
+        with self._say_alone:
+            self._tell(message)
 
-    def adopt(self, name: str, part: Part, last_words: Callable[[], str] = lambda: "") -> None:
-        """Watch and stop a part that the caller starts."""
-        self._watched.append(Watched(name, part, last_words, started_s=self._clock()))
+    def start(self, name: str, part: Part) -> None:
+        """Start a part and keep it running from now on. Raises `EngineError` when it does not."""
+        self.adopt(name, part)
+        with saying_that_it_is_slow(name, self.say):
+            part.start()
+        self.keep(part)
+
+    def adopt(self, name: str, part: Part) -> None:
+        """Stop at the end a part that the caller starts."""
+        self._entries.append(_Entry(name, part))
+
+    def keep(self, part: Part) -> None:
+        """Restart an adopted part from now on whenever it ends."""
+        (entry,) = [each for each in self._entries if each.part is part]
+        keeper = Keeper(entry.name, part, self.say, self._stopping.wait)
+        entry.thread = Thread(target=self._run, args=(keeper,), name=entry.name, daemon=True)
+        entry.thread.start()
 
     def watch(self, seconds: float | None = None) -> None:
-        """Restart what ends, for so long (for ever without a limit)."""
-        until = None if seconds is None else self._clock() + seconds
-        while until is None or self._clock() < until:
-            for watched in self._watched:
-                if not watched.part.is_running:
-                    self._restart(watched)
+        """Return after so long (never without a limit); raise what a thread could not handle."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while until is None or time.monotonic() < until:
+            if self._failures:
+                raise self._failures[0]
             time.sleep(POLL_S)
 
     def stop(self) -> None:
         """Stop in reverse order; what does not end within its time is killed."""
-        while self._watched:
-            self._watched.pop().part.stop()
+        self._stopping.set()
+        while self._entries:
+            entry = self._entries[-1]
+            entry.part.stop()
+            # It may be about to start the part again: what it starts is stopped too.
+            while entry.thread is not None and entry.thread.is_alive():
+                entry.thread.join(JOIN_S)
+                entry.part.stop()
+            self._entries.pop()
 
-    def _restart(self, watched: Watched) -> None:
-        now_s = self._clock()
-        if not watched.is_down:
-            watched.is_down = True
-            if now_s - watched.started_s >= STEADY_S:
-                watched.pause_s = FIRST_PAUSE_S
-            watched.next_try_s = now_s + watched.pause_s
-            self._say_ended(watched)
-        if now_s < watched.next_try_s:
-            return
-        watched.pause_s = min(watched.pause_s * 2, LONGEST_PAUSE_S)
+    def _run(self, keeper: Keeper) -> None:
         try:
-            watched.part.start()
-        except EngineError as error:
-            if watched.pause_s >= LONGEST_PAUSE_S:
-                self._say(f"{watched.name} still does not start: {one_line(error)}")
-            watched.next_try_s = self._clock() + watched.pause_s
-            return
-        watched.is_down = False
-        watched.started_s = self._clock()
-        self._say(f"{watched.name} is back (pid {watched.part.pid})")
-
-    def _say_ended(self, watched: Watched) -> None:
-        exit_code = watched.part.exit_code
-        self._say(f"{watched.name} ended ({_how(exit_code)}); starting it again")
-        # What was killed from outside has not said why.
-        if exit_code is not None and exit_code > 0 and (words := watched.last_words()):
-            self._say(f"  it said: {words}")
+            keeper.keep()
+        except BaseException as error:  # noqa: BLE001 - raised again by `watch`
+            self._failures.append(error)
 
 
-def _how(exit_code: int | None) -> str:
+@contextmanager
+def saying_that_it_is_slow(name: str, say: Say) -> Iterator[None]:
+    """Within it, every `SLOW_S` a line, so that a person knows what is waited for."""
+    done = Event()
+
+    def remind() -> None:
+        started_s = time.monotonic()
+        while not done.wait(SLOW_S):
+            say(f"{name} is still starting, after {time.monotonic() - started_s:.0f} s")
+
+    thread = Thread(target=remind, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _how(part: Part) -> str:
+    """How it ended, and why, where it can have said so: what was killed has not."""
+    exit_code = part.exit_code
     if exit_code is None:
         return "unknown how"
     if exit_code < 0:
         return f"killed by {signal.Signals(-exit_code).name}"
-    return f"exit code {exit_code}"
+    said = part.why() if exit_code > 0 else ""
+    return f"exit code {exit_code}{f': {said}' if said else ''}"
 
 
 class stopping_on_signals:

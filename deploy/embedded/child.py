@@ -1,8 +1,8 @@
 """A child process, an engine or one of ours: started, watched until ready, stopped or killed.
 
-Guarantees: `wait_until` returns only when the child is ready, or raises `EngineError` with the tail
-of its output and leaves no process behind; `stop` and `kill` return only when the process is gone.
-Every call blocks its thread; from asyncio use `asyncio.to_thread`.
+Guarantees: `wait_until` returns only when the child is ready, or raises `EngineError` with why, as
+its output tells, and leaves no process behind; `stop` and `kill` return only when the process is
+gone. Every call blocks its thread; from asyncio use `asyncio.to_thread`.
 """
 
 import os
@@ -16,9 +16,15 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 
+import psutil
+
+from deploy.embedded.said import Logs
+
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 POLL_SECONDS = 0.05
-TAIL_BYTES = 4_000
+BUSY_SHARE = 0.05
+"""A process that uses so much of a core makes progress, however slow the machine is: an engine that
+only waits uses less."""
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SETTINGS_PREFIX = "METERING_"
 
@@ -39,13 +45,21 @@ class EngineError(RuntimeError):
 
 
 class ChildProcess:
-    """A command with its output in a file. Not for use from two threads at once."""
+    """A command with its output in a file. One thread starts it; any may stop or kill it."""
 
     def __init__(
-        self, name: str, output: Path, *, die_with_parent: bool, keeps_output: bool = False
+        self,
+        name: str,
+        output: Path,
+        *,
+        die_with_parent: bool,
+        keeps_output: bool = False,
+        logs: Sequence[Path] = (),
     ) -> None:
-        """`keeps_output`: what a former start wrote stays before what the next one writes."""
+        """`logs` are what it writes besides its output. `keeps_output`: what a former start wrote
+        stays before what the next one writes."""
         self.name = name
+        self._logs = Logs((*logs, output))
         self._mode = "ab" if keeps_output else "wb"
         self.output = output
         self.die_with_parent = die_with_parent
@@ -70,6 +84,9 @@ class ChildProcess:
             raise EngineError(f"{self.name} is running already (pid {self.pid})")
         self.output.parent.mkdir(parents=True, exist_ok=True)
         full = [*self._guard(), *command]
+        if self._mode == "wb":
+            self.output.unlink(missing_ok=True)
+        self._logs.mark()
 
         def spawn() -> "subprocess.Popen[bytes]":
             with self.output.open(self._mode) as output:
@@ -86,16 +103,37 @@ class ChildProcess:
 
         self._process = _start_in_lasting_thread(spawn)
 
-    def wait_until(self, is_ready: Callable[[], bool], timeout_seconds: float) -> None:
-        """Return once `is_ready`; kill the process and raise if that does not happen."""
-        deadline = time.monotonic() + timeout_seconds
-        while not is_ready():
-            if not self.is_running:
+    def wait_until(
+        self,
+        is_ready: Callable[[], bool],
+        patience_seconds: float,
+        is_waiting: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Return once `is_ready`, however long that takes on a slow machine. Kill the process and
+        raise when for `patience_seconds` it has written nothing, hardly used the processor, and
+        does not say that it waits for somebody else (`is_waiting`)."""
+        former, deadline = self._progress(), time.monotonic() + patience_seconds
+        while True:
+            was_running = self.is_running
+            if is_ready():
+                return
+            if not was_running:
                 raise self.failure(f"ended with exit code {self.exit_code}")
             if time.monotonic() > deadline:
-                self.kill()
-                raise self.failure(f"was not ready within {timeout_seconds:.0f} s")
+                now, least_cpu = self._progress(), BUSY_SHARE * patience_seconds
+                if now[0] == former[0] and now[1] - former[1] < least_cpu and not is_waiting():
+                    self.kill()
+                    raise self.failure(f"made no progress for {patience_seconds:.0f} s")
+                former, deadline = now, time.monotonic() + patience_seconds
             time.sleep(POLL_SECONDS)
+
+    def _progress(self) -> tuple[list[int], float]:
+        """How much it has written, and how many seconds of processor time it has used."""
+        try:
+            times = psutil.Process(self.pid or 0).cpu_times()
+        except psutil.Error:
+            return self._logs.sizes, 0.0
+        return self._logs.sizes, times.user + times.system
 
     def stop(self, timeout_seconds: float) -> None:
         """Ask it to end cleanly; kill it when it has not within the time given."""
@@ -121,22 +159,18 @@ class ChildProcess:
         if self._process is not None and self.is_running:
             self._process.send_signal(number)
 
-    def failure(self, what: str, *logs: Path) -> EngineError:
-        tails = "".join(_tail(path) for path in (self.output, *logs))
-        return EngineError(f"{self.name} {what}{tails}")
+    def why(self) -> str:
+        """What it said went wrong since its last start, on one line; may be empty."""
+        return self._logs.why()
+
+    def failure(self, what: str) -> EngineError:
+        said = self.why()
+        return EngineError(f"{self.name} {what}{f': {said}' if said else ''} ({self.output})")
 
     def _guard(self) -> list[str]:
         if not self.die_with_parent:
             return []
         return [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid())]
-
-
-def _tail(path: Path) -> str:
-    try:
-        text = path.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace").strip()
-    except FileNotFoundError:
-        return ""
-    return f"\n--- {path}\n{text}" if text else ""
 
 
 # The kernel's "parent" in PR_SET_PDEATHSIG is the thread that forked: a child started from a

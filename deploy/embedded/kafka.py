@@ -11,19 +11,17 @@ import secrets
 import shutil
 import socket
 import struct
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.embedded.child import ChildProcess, EngineError
+from deploy.embedded.child import ChildProcess
 from deploy.embedded.java import DEFAULT_JARS, find_java, kafka_classpath
 from deploy.embedded.ports import free_port
 
 NODE_ID = 1
 LOG4J_CONFIGURATION = Path(__file__).with_name("log4j2.properties")
-START_TIMEOUT_SECONDS = 60.0
+START_PATIENCE_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 20.0
-FORMAT_TIMEOUT_SECONDS = 60.0
 PROBE_TIMEOUT_SECONDS = 2.0
 
 BROKER_SETTINGS: Mapping[str, str] = {
@@ -58,6 +56,9 @@ BROKER_SETTINGS: Mapping[str, str] = {
     # Retention and compaction show within seconds, which tests need and nobody minds.
     "log.retention.check.interval.ms": "10000",
     "log.initial.task.delay.ms": "1000",
+    # Empty records of the controller, for brokers of a cluster: here they only keep an idle machine
+    # at work.
+    "metadata.max.idle.interval.ms": "10000",
     "log.segment.delete.delay.ms": "1000",
     # The default (128 MB) would be a quarter of the heap; 16 MB compacts 600,000 keys a pass.
     "log.cleaner.dedupe.buffer.size": "16777216",
@@ -91,7 +92,10 @@ class EmbeddedKafka:
         self._heap = (f"-Xms{heap_mib_min}m", f"-Xmx{heap_mib_max}m")
         self._jars = jars
         self._child = ChildProcess(
-            "Kafka", self.directory / "kafka.out", die_with_parent=die_with_parent
+            "Kafka",
+            self.directory / "kafka.out",
+            die_with_parent=die_with_parent,
+            logs=[self.log_file],
         )
 
     @property
@@ -112,6 +116,10 @@ class EmbeddedKafka:
         """How the last broker process ended (negative: by which signal); None while it runs."""
         return self._child.exit_code
 
+    def why(self) -> str:
+        """What it said went wrong since its last start, on one line; may be empty."""
+        return self._child.why()
+
     @property
     def cluster_id(self) -> str:
         """Made on first use and kept in the data directory."""
@@ -121,8 +129,9 @@ class EmbeddedKafka:
             kept.write_text(_new_cluster_id())
         return kept.read_text()
 
-    def start(self, timeout_seconds: float = START_TIMEOUT_SECONDS) -> None:
-        """Return once the broker serves requests; raise `EngineError` with its log otherwise."""
+    def start(self, patience_seconds: float = START_PATIENCE_SECONDS) -> None:
+        """Return once the broker serves requests; raise `EngineError` with why it does not when it
+        ended, or makes no progress for so long."""
         java, classpath = find_java(), kafka_classpath(self._jars)
         properties = self._write_properties()
         self._format_once(java, classpath, properties)
@@ -141,10 +150,7 @@ class EmbeddedKafka:
             str(properties),
         ]
         self._child.start(command, os.environ)
-        try:
-            self._child.wait_until(lambda: _serves_requests(self.port), timeout_seconds)
-        except EngineError:
-            raise self._child.failure("did not start", self.log_file) from None
+        self._child.wait_until(lambda: _serves_requests(self.port), patience_seconds)
 
     def stop(self, timeout_seconds: float = STOP_TIMEOUT_SECONDS) -> None:
         """Shut the broker down cleanly; kill it when that takes longer than the time given."""
@@ -190,15 +196,14 @@ class EmbeddedKafka:
             "--cluster-id",
             self.cluster_id,
         ]
+        tool = ChildProcess(
+            "Formatting Kafka's storage", self.directory / "format.out", die_with_parent=True
+        )
+        tool.start(command, os.environ)
         try:
-            outcome = subprocess.run(
-                command, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_SECONDS, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EngineError(f"Kafka's storage was not formatted in {error.timeout} s") from None
-        if outcome.returncode != 0:
-            text = (outcome.stdout + outcome.stderr).strip()
-            raise EngineError(f"Kafka's storage could not be formatted\n{text}")
+            tool.wait_until(lambda: tool.exit_code == 0, START_PATIENCE_SECONDS)
+        finally:
+            tool.kill()
         formatted.touch()
 
 

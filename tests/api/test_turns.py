@@ -96,7 +96,7 @@ def test_reads_and_health_are_never_behind_writes(served: Served) -> None:
                 for _ in range(3):
                     assert admin.get(f"{base}/members").status_code == 200
                     assert other.get("/v1/organizations/org_b").status_code == 200
-                    assert httpx.get(f"{served.url}/health/ready").status_code == 200
+                    assert httpx.get(f"{served.url}/health/ready/control-plane").status_code == 200
                 answers = [write.result(NO_END_S) for write in writes]
             finally:
                 done.set()

@@ -19,7 +19,7 @@ STOP_S = 60.0
 class RunningUp:
     """Start it, read what it says, stop it; always `end` it."""
 
-    def __init__(self, data_dir: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, *options: str, **variables: str) -> None:
         self.data_dir = data_dir
         self.output = data_dir.with_suffix(f".{time.monotonic_ns()}.out")
         command = [sys.executable, "-m", "cli", "up", "--data-dir", str(data_dir), *options]
@@ -27,7 +27,7 @@ class RunningUp:
             self.process = subprocess.Popen(
                 command,
                 cwd=PROJECT_ROOT,
-                env=clean_environment(),
+                env=clean_environment(variables),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -1,19 +1,24 @@
-"""Restarts: said once, with growing pauses; everything stopped in reverse order."""
+"""Restarts: each part in its own time, said with their causes; all stopped in reverse order."""
 
 import os
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Event, get_ident
 
 import pytest
 
-from cli.up import supervisor as supervising
 from cli.up.supervisor import (
     LONGEST_PAUSE_S,
+    Keeper,
     StopRequested,
     Supervisor,
     stopping_on_signals,
 )
 from deploy.embedded.child import EngineError
+
+WITHIN_S = 20.0
 
 
 @dataclass
@@ -27,12 +32,18 @@ class FakePart:
     exit_code: int | None = None
     pid: int | None = 1
     starts: int = 0
+    cause: str = ""
+    on_start: Callable[[], object] = lambda: None
+
+    def why(self) -> str:
+        return self.cause
 
     def start(self) -> None:
         self.starts += 1
+        self.on_start()
         if self.failures:
             self.failures -= 1
-            raise EngineError(f"{self.name} did not start")
+            raise EngineError(f"exit code 1: {self.cause}")
         self.is_running = True
         self.events.append(f"start {self.name}")
 
@@ -46,71 +57,123 @@ class FakePart:
 
 @dataclass
 class FakeClock:
+    """Time passes only by waiting, and ends."""
+
     now_s: float = 0.0
+    until_s: float = 0.0
 
     def __call__(self) -> float:
         return self.now_s
 
-    def sleep(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         self.now_s += seconds
+        return self.now_s > self.until_s
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    made = FakeClock()
-    monkeypatch.setattr(supervising.time, "sleep", made.sleep)
-    return made
+def keep(part: FakePart, said: list[str], clock: FakeClock) -> Keeper:
+    part.start()
+    return Keeper("worker", part, said.append, clock.wait, clock)
 
 
-def test_an_ended_part_is_restarted_and_said_once(clock: FakeClock) -> None:
+def go_on(keeper: Keeper, clock: FakeClock, seconds: float) -> None:
+    clock.until_s = clock.now_s + seconds
+    keeper.keep()
+
+
+def test_an_ended_part_is_restarted_and_said_with_its_cause() -> None:
     said: list[str] = []
-    part = FakePart([])
-    supervisor = Supervisor(said.append, clock)
-    supervisor.start("worker", part, lambda: "the disk is full")
+    part, clock = FakePart([], cause="No space left on device" + "!" * 600), FakeClock()
+    keeper = keep(part, said, clock)
     part.end(1)
     part.failures = 2
-    supervisor.watch(20)
+    go_on(keeper, clock, 20)
     assert part.is_running
     assert part.starts == 4
     assert said == [
-        "worker ended (exit code 1); starting it again",
-        "  it said: the disk is full",
+        f"worker ended (exit code 1: {part.cause}); starting it again",
+        f"worker does not start: exit code 1: {part.cause}",
         "worker is back (pid 1)",
     ]
 
 
-def test_what_was_killed_has_not_said_why(clock: FakeClock) -> None:
+def test_what_was_killed_has_not_said_why() -> None:
     said: list[str] = []
-    part = FakePart([])
-    supervisor = Supervisor(said.append, clock)
-    supervisor.start("worker", part, lambda: "all is well")
+    part, clock = FakePart([], cause="all is well"), FakeClock()
+    keeper = keep(part, said, clock)
     part.end(-signal.SIGKILL)
-    supervisor.watch(1)
+    go_on(keeper, clock, 1)
     assert said == [
         "worker ended (killed by SIGKILL); starting it again",
         "worker is back (pid 1)",
     ]
 
 
-def test_pauses_grow_up_to_a_limit(clock: FakeClock) -> None:
-    part = FakePart([])
-    supervisor = Supervisor(lambda _: None, clock)
-    supervisor.start("worker", part)
+def test_pauses_grow_up_to_a_limit() -> None:
+    part, clock = FakePart([]), FakeClock()
+    keeper = keep(part, [], clock)
     part.end(1)
     part.failures = 1_000
-    supervisor.watch(600)
+    go_on(keeper, clock, 600)
     # 0.5, 1, 2, 4, 8, 16, 30, 30 …: about 25 in ten minutes, not thousands.
     assert 600 / LONGEST_PAUSE_S < part.starts < 600 / LONGEST_PAUSE_S + 10
 
 
-def test_a_part_that_ended_at_once_waits_longer_each_time(clock: FakeClock) -> None:
-    part = FakePart([])
-    supervisor = Supervisor(lambda _: None, clock)
-    supervisor.start("worker", part)
+def test_a_part_that_ended_at_once_waits_longer_each_time() -> None:
+    part, clock = FakePart([]), FakeClock()
+    keeper = keep(part, [], clock)
+    part.on_start = lambda: None
     for _ in range(300):
         part.end(1)
-        supervisor.watch(1)
+        go_on(keeper, clock, 1)
     assert part.starts < 25
+
+
+def test_a_part_that_takes_long_holds_up_no_other() -> None:
+    """The broker comes back while the worker is being started, which waits for the broker."""
+    said: list[str] = []
+    broker_is_up = Event()
+    broker, worker = FakePart([]), FakePart([])
+    supervisor = Supervisor(said.append)
+    supervisor.start("worker", worker)
+    supervisor.start("Kafka", broker)
+    broker.on_start = broker_is_up.set
+    worker.on_start = lambda: broker_is_up.wait(WITHIN_S)
+    worker.end(1)
+    time.sleep(1.0)
+    broker.end(1)
+    deadline = time.monotonic() + WITHIN_S
+    while "worker is back (pid 1)" not in said or "Kafka is back (pid 1)" not in said:
+        assert time.monotonic() < deadline, said
+        supervisor.watch(0.1)
+    assert said.index("Kafka is back (pid 1)") < said.index("worker is back (pid 1)")
+    supervisor.stop()
+
+
+def test_what_is_being_started_again_is_stopped_too() -> None:
+    starting, part = Event(), FakePart([])
+    supervisor = Supervisor(lambda _: None)
+    supervisor.start("worker", part)
+    part.on_start = lambda: (starting.set(), time.sleep(0.5))
+    part.end(1)
+    assert starting.wait(WITHIN_S)
+    supervisor.stop()
+    assert not part.is_running
+
+
+def test_a_bug_of_the_supervisor_is_not_swallowed() -> None:
+    part, main = FakePart([]), get_ident()
+
+    def break_in_the_thread() -> None:
+        if get_ident() != main:
+            raise ZeroDivisionError
+
+    part.on_start = break_in_the_thread
+    supervisor = Supervisor(lambda _: None)
+    supervisor.start("worker", part)
+    part.end(1)
+    with pytest.raises(ZeroDivisionError):
+        supervisor.watch(WITHIN_S)
+    supervisor.stop()
 
 
 def test_all_stop_in_reverse_order_also_when_one_never_started() -> None:
@@ -121,9 +184,11 @@ def test_all_stop_in_reverse_order_also_when_one_never_started() -> None:
     with pytest.raises(EngineError):
         supervisor.start("sink", FakePart(events, "sink", failures=1))
     supervisor.stop()
-    assert events[2:] == ["stop sink", "stop worker", "stop Kafka"]
+    stopped = [event for event in dict.fromkeys(events) if event.startswith("stop")]
+    assert stopped == ["stop sink", "stop worker", "stop Kafka"]
+    count = len(events)
     supervisor.stop()
-    assert len(events) == 5
+    assert len(events) == count
 
 
 def test_the_first_signal_is_raised_and_the_second_ignored() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded.child import clean_environment
+from deploy.embedded.ports import free_port
+from tests.cli.conftest import RunCommand
 from tests.cli.running_up import RunningUp, all_gone
 
 FIRST_REPORT_S = 60.0
@@ -112,6 +114,13 @@ def first_run(data_dir: Path) -> None:
             assert time.monotonic() < deadline, "nothing is charged after the restart"
             time.sleep(0.5)
 
+        # Both come back, each in its own time: the worker waits for the broker, nobody for it.
+        worker, broker = up.child("cli worker"), up.child("kafka.Kafka")
+        worker.kill()
+        broker.kill()
+        up.wait_for(r"Kafka is back", 60)
+        up.wait_for(r"worker is back[\s\S]*worker is back", 60)
+
         assert events_of(data_dir, "demo/past") == PAST_EVENTS
         children = up.children()
         assert len(children) == 6
@@ -152,6 +161,43 @@ def test_up_from_the_first_start_to_the_last(tmp_path: Path) -> None:
         assert events_of(data_dir, "demo/past") == PAST_EVENTS
         up.process.send_signal(signal.SIGTERM)
         assert up.process.wait(60) == 0
+    finally:
+        up.end()
+
+
+def test_configured_ports_hold_for_it_too(tmp_path: Path) -> None:
+    port = free_port()
+    up = RunningUp(tmp_path / "data", METERING_API_PORT=str(port))
+    try:
+        up.wait_for(rf"http://127.0.0.1:{port}/docs")
+        # Killed before all is set up, or after: nothing is left.
+        children = up.children()
+        os.kill(up.process.pid, signal.SIGKILL)
+        up.process.wait()
+        assert all_gone(children)
+    finally:
+        up.end()
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "-1"])
+def test_a_port_that_cannot_be_is_refused_at_once(run_command: RunCommand, port: str) -> None:
+    outcome = run_command("up", "--kafka-port", port)
+    assert outcome.returncode == 2
+    assert "--kafka-port" in outcome.stderr
+
+
+@pytest.mark.parametrize("line", ["starting Kafka", "creating topics"])
+def test_a_killed_start_leaves_nothing_behind(tmp_path: Path, line: str) -> None:
+    up = RunningUp(tmp_path / "data")
+    try:
+        up.wait_for(line)
+        deadline = time.monotonic() + 30
+        while not (children := up.children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(up.process.pid, signal.SIGKILL)
+        up.process.wait()
+        assert all_gone(children)
     finally:
         up.end()
 

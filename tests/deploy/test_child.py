@@ -115,11 +115,57 @@ def test_a_command_that_ends_at_once_is_reported_with_its_output(child: ChildPro
         child.wait_until(lambda: False, 10)
 
 
-def test_a_command_that_never_gets_ready_leaves_no_process(child: ChildProcess) -> None:
+def test_a_command_that_makes_no_progress_leaves_no_process(child: ChildProcess) -> None:
     child.start(SLEEP, os.environ)
-    with pytest.raises(EngineError, match="not ready within"):
-        child.wait_until(lambda: False, 0.3)
+    with pytest.raises(EngineError, match="no progress for"):
+        child.wait_until(lambda: False, 1.0)
     assert not child.is_running
+
+
+WRITING = "while True: print('still here', flush=True); time.sleep(0.05)"
+WORKING = "while True: pass"
+
+
+@pytest.mark.parametrize("slow", [WRITING, WORKING])
+def test_a_start_that_takes_long_is_no_failure_while_it_makes_progress(
+    child: ChildProcess, slow: str
+) -> None:
+    child.start([sys.executable, "-c", f"import time\n{slow}"], os.environ)
+    ready_s = time.monotonic() + 4.0
+    child.wait_until(lambda: time.monotonic() > ready_s, 1.0)
+    assert child.is_running
+
+
+def test_one_that_waits_for_somebody_else_is_waited_for(child: ChildProcess) -> None:
+    child.start(SLEEP, os.environ)
+    ready_s = time.monotonic() + 2.0
+    child.wait_until(lambda: time.monotonic() > ready_s, 0.5, is_waiting=lambda: True)
+    assert child.is_running
+
+
+KAFKA_LOG = """\
+2026-11-21T09:00:01.000Z WARN SomeClass something harmless
+2026-11-21T09:00:02.000Z ERROR LogDirFailureChannel Error while appending records to usage-0
+java.io.IOException: No space left on device
+\tat java.base/sun.nio.ch.FileDispatcherImpl.write0(Native Method)
+\tat java.base/java.lang.Thread.run(Thread.java:840)
+2026-11-21T09:00:03.000Z ERROR LogManager Shutdown broker because all log dirs have failed
+"""
+
+
+def test_the_cause_is_said_whole_and_never_out_of_an_old_log(tmp_path: Path) -> None:
+    log = tmp_path / "kafka.log"
+    log.write_text("2026-11-20T01:00:00.000Z ERROR Old the port was taken\n")
+    broker = ChildProcess("Kafka", tmp_path / "out", die_with_parent=True, logs=[log])
+    writes = f"open({str(log)!r}, 'a').write({KAFKA_LOG!r}); raise SystemExit(1)"
+    broker.start([sys.executable, "-c", writes], os.environ)
+    with pytest.raises(EngineError) as refused:
+        broker.wait_until(lambda: False, 30)
+    assert str(refused.value) == (
+        "Kafka ended with exit code 1: ERROR LogDirFailureChannel Error while appending records to "
+        "usage-0 | java.io.IOException: No space left on device | ERROR LogManager Shutdown broker "
+        f"because all log dirs have failed ({tmp_path / 'out'})"
+    )
 
 
 def test_a_command_that_does_not_exist_is_reported(tmp_path: Path) -> None:

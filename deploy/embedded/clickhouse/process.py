@@ -17,7 +17,7 @@ WRITER = "metering"
 READER = "finance"
 # Of this process's own environment; the engine needs no more of it.
 PASSED_VARIABLES = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH")
-START_TIMEOUT_SECONDS = 60.0
+START_PATIENCE_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 20.0
 PING_TIMEOUT_SECONDS = 1.0
 
@@ -63,6 +63,10 @@ class EmbeddedClickHouse:
         """How the last process ended (negative: by which signal); None while it runs."""
         return self._child.exit_code
 
+    def why(self) -> str:
+        """What it said went wrong since its last start, on one line; may be empty."""
+        return self._child.why()
+
     @property
     def notice(self) -> str:
         """What is to be said once to whoever starts it on this machine; empty as a rule."""
@@ -78,8 +82,9 @@ class EmbeddedClickHouse:
         """Read-only `finance`, for reports and people."""
         return self._stored_users()[READER]
 
-    def start(self, timeout_seconds: float = START_TIMEOUT_SECONDS) -> None:
-        """Return once it answers; raise `EngineError` with its output otherwise."""
+    def start(self, patience_seconds: float = START_PATIENCE_SECONDS) -> None:
+        """Return once it answers; raise `EngineError` with why it does not when it ended, or makes
+        no progress for so long."""
         self._stored_users()
         command = [
             sys.executable,
@@ -94,7 +99,7 @@ class EmbeddedClickHouse:
             *self._arguments,
         ]
         self._child.start(command, _environment())
-        self._child.wait_until(self._answers, timeout_seconds)
+        self._child.wait_until(self._answers, patience_seconds)
 
     def stop(self, timeout_seconds: float = STOP_TIMEOUT_SECONDS) -> None:
         """Let running statements end and close the store; kill it when that takes longer."""
