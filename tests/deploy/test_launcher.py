@@ -7,7 +7,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,9 @@ INPUTS = (
     "deploy/bootstrap.lock",
     "deploy/embedded/jvm.lock",
     "deploy/embedded/pom.xml",
+    "deploy/embedded/jars.lock",
 )
+NOBODY = 65534
 ECHO = '#!/bin/sh\nprintf "%s|" "$PYTHONPATH" "$@"\n'
 
 
@@ -39,9 +43,16 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def _run(
-    command: Path, *arguments: str, cwd: Path, path: str | None = None
+    command: Path,
+    *arguments: str,
+    cwd: Path,
+    path: str | None = None,
+    user: int | None = None,
+    **variables: str,
 ) -> "subprocess.CompletedProcess[str]":
-    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    ours = ("PYTHONPATH", "PIP_", "UV_", "SSL_", "MAVEN_")
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
+    environment = {**inherited, **variables}
     if path is not None:
         environment["PATH"] = path
     return subprocess.run(
@@ -52,6 +63,9 @@ def _run(
         text=True,
         timeout=30,
         check=False,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
     )
 
 
@@ -79,17 +93,126 @@ def test_a_changed_lock_sets_up_again(checkout: Path, changed: str) -> None:
     assert "installing" in outcome.stderr
 
 
-def test_no_python_is_one_clear_line(checkout: Path, tmp_path: Path) -> None:
-    (checkout / ".venv" / ".metering-ready").unlink()
-    (checkout / ".venv" / "bin" / "python").unlink()
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name in ("bash", "cat", "dirname", "env", "flock", "mkdir", "readlink", "rm", "sha256sum"):
-        found = shutil.which(name)
-        assert found is not None
-        (tools / name).symlink_to(found)
-    outcome = _run(checkout / "metering", "up", cwd=checkout, path=str(tools))
+TOOLS = (
+    "bash", "cat", "cp", "dirname", "env", "flock", "grep", "mkdir", "mv", "readlink", "rm", "seq",
+    "sha256sum", "sleep", "sort", "tail", "touch",
+)  # fmt: skip
+PYTHON = """#!/bin/bash
+# A Python that plays the part of any that the launcher asks.
+case "$*" in
+    *"pip config get global.cert") echo /etc/our-own.pem ;;
+    *"pip config get"*) exit 1 ;;
+    *"version_info[:2])"*) echo 3.11 ;;
+    *"import venv, ensurepip"*) exit 1 ;;
+    *find_java*) [[ -e $STUBS/java ]] ;;
+    *) exit 0 ;;
+esac
+"""
+UV = """#!/bin/bash
+echo "$SSL_CERT_FILE $*" >>"$STUBS/uv.asked"
+echo "Downloading chdb (128.0MiB)"
+[[ $* != *sync* ]] || sleep 4
+"""
+APT = """#!/bin/bash
+echo "$*" >>"$STUBS/apt.asked"
+if [[ $* == *install*maven* ]]; then cp "$STUBS/cat" "$STUBS/mvn"; touch "$STUBS/java"; fi
+"""
+
+
+@pytest.fixture
+def stubs() -> Iterator[Path]:
+    """A PATH with the system's plain tools and nothing else, which anybody may read."""
+    with tempfile.TemporaryDirectory() as name:
+        made = Path(name)
+        made.chmod(0o755)
+        for tool in TOOLS:
+            found = shutil.which(tool)
+            assert found is not None
+            (made / tool).symlink_to(found)
+        yield made
+
+
+def _stub(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def _fresh(checkout: Path) -> Path:
+    """As cloned: nothing is set up."""
+    shutil.rmtree(checkout / ".venv")
+    return checkout / "metering"
+
+
+def _asked(stubs: Path, name: str) -> list[str]:
+    file = stubs / f"{name}.asked"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_no_python_is_one_clear_line(checkout: Path, stubs: Path) -> None:
+    outcome = _run(_fresh(checkout), "up", cwd=checkout, path=str(stubs))
     assert outcome.returncode == 1
     assert outcome.stderr == (
-        "metering: Python 3.11 to 3.14 is needed (Debian 12, Ubuntu 24.04: python3)\n"
+        "metering: missing: python3 python3-venv maven; install them with this system's packages "
+        "(Debian: apt-get install --no-install-recommends python3 python3-venv maven)\n"
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_who_may_install_nothing_is_told_all_of_it_before_anything_is_fetched(
+    checkout: Path, stubs: Path
+) -> None:
+    _stub(stubs / "python3", PYTHON)
+    _stub(stubs / "apt-get", APT)
+    own = stubs / "checkout"
+    shutil.copytree(checkout, own)
+    shutil.rmtree(own / ".venv")
+    for path in (own, *own.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    outcome = _run(own / "metering", "up", cwd=Path("/"), path=str(stubs), user=NOBODY)
+    assert outcome.returncode == 1
+    assert outcome.stderr == (
+        "metering: missing: python3.11-venv maven; install them: "
+        "sudo apt-get install --no-install-recommends python3.11-venv maven\n"
+    )
+    assert _asked(stubs, "apt") == []
+
+
+def test_an_address_of_jars_makes_up_for_maven(checkout: Path, stubs: Path) -> None:
+    outcome = _run(
+        _fresh(checkout), cwd=checkout, path=str(stubs), MAVEN_REPOSITORY="http://127.0.0.1/maven"
+    )
+    assert "missing: python3 python3-venv;" in outcome.stderr
+
+
+def _set_up(checkout: Path, stubs: Path) -> "subprocess.CompletedProcess[str]":
+    """With a .venv whose packages are to be installed, as root."""
+    (checkout / ".venv" / ".metering-ready").unlink()
+    for path in (stubs / "python3", checkout / ".venv" / "bin" / "python"):
+        _stub(path, PYTHON)
+    _stub(checkout / ".venv" / "bin" / "uv", UV)
+    _stub(stubs / "apt-get", APT)
+    _stub(stubs / "apt-cache", APT)
+    _stub(stubs / "sudo", '#!/bin/bash\n[[ $1 != -n ]] || shift\nexec "$@"\n')
+    outcome = _run(checkout / "metering", cwd=checkout, path=str(stubs), STUBS=str(stubs))
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome
+
+
+def test_mavens_own_jvm_is_enough(checkout: Path, stubs: Path) -> None:
+    _set_up(checkout, stubs)
+    assert [line for line in _asked(stubs, "apt") if "install" in line] == [
+        "-q -y install --no-install-recommends maven"
+    ]
+    assert not [line for line in _asked(stubs, "uv") if "jvm.lock" in line]
+
+
+def test_uv_is_given_the_certificates_that_pip_is_configured_with(
+    checkout: Path, stubs: Path
+) -> None:
+    _set_up(checkout, stubs)
+    assert {line.split()[0] for line in _asked(stubs, "uv")} == {"/etc/our-own.pem"}
+
+
+def test_a_long_step_shows_what_it_is_at(checkout: Path, stubs: Path) -> None:
+    assert "Downloading chdb (128.0MiB)" in _set_up(checkout, stubs).stderr
