@@ -26,7 +26,7 @@ LIVE_SOURCE: Final = "demo/live"
 PRICES: Final = {
     "ai.tokens": 2_000 * MICRO,  # 2 credits for 1,000 tokens
     "pages.written": 5 * MICRO * MICRO,  # 5 credits a page
-    "storage.gb_hours": 100_000 * MICRO,  # 0.1 credits a gigabyte-hour
+    "storage.gb_hours": 2 * MICRO * MICRO,  # 2 credits a gigabyte-hour
 }
 """Micro-credits per million units."""
 UNPRICED_METER: Final = "images.made"
@@ -228,13 +228,15 @@ def _grant(
 
 
 def _quantity(random: Random, meter: str) -> int | str:
+    """So that every event costs whole credits: figures that one can check in one's head, and whole
+    cents for clients that take Cursor's for integers."""
     match meter:
         case "ai.tokens":
-            return max(1, round(random.lognormvariate(6.8, 0.8)))
+            return 500 * max(1, round(random.lognormvariate(6.8, 0.8) / 500))
         case "pages.written":
             return random.randint(1, 3)
         case _:
-            return f"{random.uniform(0.5, 20):.2f}"
+            return f"{random.randint(1, 4) / 2:.1f}"
 
 
 def _month_start(at: datetime) -> datetime:

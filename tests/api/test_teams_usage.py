@@ -181,3 +181,36 @@ def test_pages_of_daily_usage_have_idle_days_too(admin: httpx.Client) -> None:
     assert {row["email"] for row in told["data"]} == {"ann@example.com", "ben@example.com"}
     before = {"startDate": start - DAY_MS, "endDate": start - 1, "page": 1}
     assert admin.post("/teams/daily-usage-data", json=before).json()["data"] == []
+
+
+def test_two_exporters_written_for_cursor_find_what_they_read(
+    admin: httpx.Client, served: Served
+) -> None:
+    """One in Go, with its key as a bearer token and integers in its structs; one in Python, with
+    Basic authentication, that reads day by day in pages of 200. Both were run against the demo."""
+    headers = {"Authorization": f"Bearer {served.key('admin', 'org_a')}"}
+    start = int((TODAY - timedelta(days=30)).timestamp() * 1000)
+    month = {"startDate": start, "endDate": start + 31 * DAY_MS - 1}
+    with httpx.Client(base_url=served.url, headers=headers) as go:
+        asked: dict[str, Any] = {"headers": {"Content-Type": "application/json"}}
+        members = go.get("/teams/members", **asked).json()["teamMembers"]
+        spend = go.post("/teams/spend", json={"page": 1, "pageSize": 1000}).json()
+        daily = go.post("/teams/daily-usage-data", json=month).json()["data"]
+        listed = go.post(
+            "/teams/filtered-usage-events", json={**month, "page": 1, "pageSize": 5000}
+        ).json()
+    assert {type(one[name]) for one in members for name in ("name", "email", "role")} == {str}
+    assert isinstance(spend["totalPages"], int)
+    whole = {one["email"]: one["overallSpendCents"] for one in spend["teamMemberSpend"]}
+    assert type(whole["ben@example.com"]) is int
+    counted = ("date", "totalLinesAdded", "totalAccepts", "totalTabsAccepted", "composerRequests")
+    assert {type(one[name]) for one in daily for name in counted} == {int}
+    tokens = [one["tokenUsage"] for one in listed["usageEvents"] if "tokenUsage" in one]
+    assert {type(one[name]) for one in tokens for name in one if name != "totalCents"} == {int}
+    assert listed["pagination"]["hasNextPage"] is False
+    day = {"startDate": start + 30 * DAY_MS, "endDate": start + 31 * DAY_MS - 1}
+    summaries = admin.post("/teams/daily-usage-data", json=day).json()["data"]
+    assert [(type(one["isActive"]), type(one["date"])) for one in summaries] == [(bool, int)] * 2
+    page = events(admin, **day, page=1, pageSize=200)
+    assert len(page["usageEvents"]) == 4
+    assert events(admin, **day, page=2, pageSize=200)["usageEvents"] == []
