@@ -245,13 +245,15 @@ class Posting(Struct, frozen=True):
     organization_id: str
     entry_id: str
     """Derived: `grant:<grant_id>`, `forfeit:<grant_id>`, `revoke:<version>`, `adjust:<version>`,
-    `group-deleted:<group_id>:<grant_id>`, `group-debt:<group_id>`."""
+    `group-deleted:<group_id>:<grant_id>`, `group-debt:<group_id>`. A group's id with a colon in it
+    would run together with the grant's: then `group-closed:<length>:<group_id>:<grant_id>`."""
     leg: int
     kind: str
     """`grant`, `forfeit`, `revoke`, `adjustment` or `group_deleted`."""
     account: str
     """`available` and `debt` belong to the pool; `issued`, `forfeited`, `revoked`, `adjusted`
-    are the other side."""
+    are the other side. `uncollected` is the organization's: what was spent of credits that were
+    taken back, and has no pool any more that could owe it."""
     pool_kind: PoolKind
     pool_id: str
     grant_id: str
@@ -370,6 +372,9 @@ class IssuedGrant(Struct):
     pool_id: str
     amount_micro: int
     revoked_micro: int = 0
+    forfeited_micro: int = 0
+    """Of it forfeited, or taken by adjustments, and not revoked since: gone without being spent,
+    so that its revocation makes no debt."""
 
 
 class FactDigest(Struct):

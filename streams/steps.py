@@ -245,17 +245,16 @@ class ForfeitStep:
         self._late_grace = timedelta(seconds=settings.late_grace_s)
         self._errors = InternalErrors()
 
-    def __call__(self, transaction: Transaction) -> bool:
+    def __call__(self, transaction: Transaction, struck_at: datetime) -> bool:
         """Whether more is due than one transaction takes: then this is to be called again."""
-        now = transaction.now
-        before = f"{EXPIRY_PREFIX}{now:%Y-%m-%dT%H:%M:%S.%fZ}".encode()
+        before = f"{EXPIRY_PREFIX}{struck_at:%Y-%m-%dT%H:%M:%S.%fZ}".encode()
         decided = 0
         # The scan sees what is committed, so not its own deletions.
         for raw_key, raw in transaction.scan(EXPIRY_PREFIX.encode(), before):
             if decided == FORFEITS_A_TRANSACTION:
                 return True
             try:
-                decided += self._decide(raw_key, raw, transaction)
+                decided += self._decide(raw_key, raw, transaction, struck_at)
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 - one entry's bug must not stop the others
@@ -263,10 +262,14 @@ class ForfeitStep:
                 self._errors.note(transaction, error)
         return False
 
-    def _decide(self, raw_key: bytes, raw: bytes, transaction: Transaction) -> int:
+    def _decide(
+        self, raw_key: bytes, raw: bytes, transaction: Transaction, struck_at: datetime
+    ) -> int:
         """1 where the entry was due, else 0."""
         key, due = decode_state_key(raw_key), decode_state("expiry", raw)
-        decided = decide_forfeit(key, due, transaction.state, transaction.now, self._late_grace)
+        decided = decide_forfeit(
+            key, due, transaction.state, struck_at, transaction.now, self._late_grace
+        )
         if decided is None:
             return 0
         rows = [(row.organization_id.encode(), encode(row)) for row in decided.postings]

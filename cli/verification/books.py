@@ -37,6 +37,12 @@ class GivenGrant:
     amount_micro: int
     revoked_micro: int = 0
     left_micro: int = 0
+    spent_micro: int = 0
+    """By usage, or to repay what usage had spent before."""
+    owed_micro: int = 0
+    """Made a debt by revocations."""
+    lapsed_micro: int = 0
+    """Taken by the clock after its expiry."""
 
     def burns(self) -> tuple[int, datetime, datetime, str]:
         expires_at = self.expires_at or _FOREVER
@@ -96,7 +102,10 @@ class Organization:
         moved = [Movement(entry_id, a, pool, grant, amount) for a, grant, amount in legs if amount]
         for movement in moved:
             if movement.account == "available":
-                self.grants[movement.grant_id].left_micro += movement.amount_micro
+                grant = self.grants[movement.grant_id]
+                grant.left_micro += movement.amount_micro
+                if entry_id == "usage":
+                    grant.spent_micro -= movement.amount_micro
             elif movement.account == "debt":
                 self.debt[pool] -= movement.amount_micro
         self.movements += moved

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cli.verification.books import GivenGrant, Movement, Organization, PoolId
 from cli.verification.fact_reading import Fact, check_values
-from cli.verification.parsing import refuse_if
+from cli.verification.parsing import Refused, refuse_if
 from schemas.reasons import Reason
 from schemas.records import INT64_MAX, UNASSIGNED
 
@@ -40,19 +40,36 @@ def apply_fact(organization: Organization, fact: Fact, now: datetime) -> list[Mo
 
 
 def close_group(organization: Organization, group_id: str) -> list[Movement]:
-    """The deletion is in force: what remains is forfeited, debt is written off. Once."""
+    """The deletion is in force: what remains is forfeited, and debt is nobody's any more. Once."""
     if group_id in organization.closed:
         return []
     organization.closed.add(group_id)
     pool: PoolId = ("group", group_id)
     moved: list[Movement] = []
     for grant in sorted(organization.by_pool[pool], key=GivenGrant.burns):
-        entry_id, left = f"group-deleted:{group_id}:{grant.grant_id}", grant.left_micro
+        entry_id, left = closing_entry(group_id, grant.grant_id), grant.left_micro
         legs = [("available", grant.grant_id, -left), ("forfeited", grant.grant_id, left)]
         moved += organization.move(entry_id, legs, pool)
     owed = organization.debt[pool]
-    legs = [("debt", "", owed), ("forfeited", "", -owed)]
+    legs = [("debt", "", owed), ("uncollected", "", -owed)]
     return moved + organization.move(f"group-debt:{group_id}", legs, pool)
+
+
+def closing_entries(organization: Organization, group_id: str) -> list[str]:
+    """The entries that closing the group would make now, if it is not closed already."""
+    pool: PoolId = ("group", group_id)
+    if group_id in organization.closed:
+        return []
+    grants = [grant for grant in organization.by_pool[pool] if grant.left_micro]
+    entries = [closing_entry(group_id, grant.grant_id) for grant in grants]
+    return [*entries, f"group-debt:{group_id}"] if organization.debt[pool] else entries
+
+
+def closing_entry(group_id: str, grant_id: str) -> str:
+    """What a deletion takes of a grant; the length tells apart what colons in the ids would not."""
+    if group_id.count(":"):
+        return ":".join(("group-closed", str(len(group_id)), group_id, grant_id))
+    return ":".join(("group-deleted", group_id, grant_id))
 
 
 def _check_membership(organization: Organization, fact: Fact) -> None:
@@ -147,6 +164,7 @@ def _give(
     refuse_if(available + amount_micro - repaid > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
     organization.grants[grant.grant_id] = grant
     organization.by_pool[pool].append(grant)
+    grant.spent_micro += repaid
     legs = [
         ("available", grant.grant_id, amount_micro - repaid),
         ("debt", grant.grant_id, repaid),
@@ -161,13 +179,20 @@ def _revoke(organization: Organization, fact: Fact) -> list[Movement]:
     assert grant is not None
     amount_micro = fact["amount_micro"]
     refuse_if(grant.revoked_micro + amount_micro > grant.amount_micro, Reason.AMOUNT_TOO_LARGE)
-    taken = min(grant.left_micro, amount_micro)
-    owed = amount_micro - taken
-    refuse_if(organization.debt[grant.pool] + owed > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
     grant.revoked_micro += amount_micro
+    taken = min(grant.left_micro, amount_micro)
+    # What was spent beyond that part of the grant that was never taken back.
+    kept = grant.amount_micro - grant.revoked_micro
+    owed = max(0, grant.spent_micro - kept) - grant.owed_micro
+    kind, pool_id = grant.pool
+    account = "uncollected" if kind == "group" and pool_id in organization.closed else "debt"
+    if account == "debt" and organization.debt[grant.pool] + owed > INT64_MAX:
+        grant.revoked_micro -= amount_micro
+        raise Refused(Reason.AMOUNT_TOO_LARGE)
+    grant.owed_micro += owed
     legs = [
         ("available", grant.grant_id, -taken),
-        ("debt", grant.grant_id, -owed),
-        ("revoked", grant.grant_id, amount_micro),
+        (account, grant.grant_id, -owed),
+        ("revoked", grant.grant_id, taken + owed),
     ]
     return organization.move(f"revoke:{fact.version}", legs, grant.pool)

@@ -7,17 +7,20 @@ balances up again from the first movement (`recomputed_balances`).
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from cli.verification.books import Movement, Organization
 from cli.verification.fact_reading import Fact, read_fact
-from cli.verification.fact_rules import apply_fact, close_group
+from cli.verification.fact_rules import apply_fact, close_group, closing_entries
 from cli.verification.parsing import Headers, Refused, Usage, read_usage, refuse_if
 from schemas.reasons import Reason
 from schemas.records import INT64_MAX, UNASSIGNED
+
+Entry = tuple[str, str]
+"""Organization and entry id."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Model:
         self.organizations: dict[str, Organization] = {}
         self._alias_hash = alias_hash
         self._max_event_age = max_event_age
-        self._late_grace = late_grace
+        self.late_grace = late_grace
         self._seen: dict[tuple[str, str, str], tuple[Any, ...]] = {}
 
     def usage(
@@ -84,17 +87,25 @@ class Model:
         except Refused as refused:
             return DeadLetter(refused.reason)
 
-    def tick(self, now: datetime) -> list[Movement]:
-        """What the clock does: expired remainders go, announced deletions come into force."""
+    def tick(self, now: datetime, posted: Container[Entry] | None = None) -> list[Movement]:
+        """What the clock does: expired remainders go, announced deletions come into force.
+
+        With `posted`, only entries among these: the clock strikes somewhat before its work is
+        done, and what falls due in between waits for the next time.
+        """
         moved: list[Movement] = []
-        for organization in self.organizations.values():
+        for name, organization in self.organizations.items():
             for (kind, group_id), facts in organization.said.items():
                 if kind == "deletion" and facts[0].effective_at <= now:
-                    moved += close_group(organization, group_id)
+                    entries = closing_entries(organization, group_id)
+                    if posted is None or any((name, entry) in posted for entry in entries):
+                        moved += close_group(organization, group_id)
             for grant in organization.grants.values():
-                expired = grant.expires_at and grant.expires_at + self._late_grace <= now
-                if expired and grant.left_micro:
-                    left, entry_id = grant.left_micro, f"forfeit:{grant.grant_id}"
+                entry_id = f"forfeit:{grant.grant_id}"
+                expired = grant.expires_at and grant.expires_at + self.late_grace <= now
+                is_meant = posted is None or (name, entry_id) in posted
+                if expired and grant.left_micro and is_meant:
+                    grant.lapsed_micro = left = grant.left_micro
                     legs = [
                         ("available", grant.grant_id, -left),
                         ("forfeited", grant.grant_id, left),

@@ -123,6 +123,7 @@ class _Replay:
         if row is not None:
             self._facts.advance(row.recorded_at, record.timestamp)
             self._facts.note_closing(row)
+            self._facts.check_lapses(row, record.timestamp)
         elif refusal is not None:
             self._facts.advance(refusal.decided_before, record.timestamp)
         due = self._model.usage(record.value, record.key, list(record.headers), time_of(record))

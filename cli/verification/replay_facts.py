@@ -22,6 +22,8 @@ from schemas.records import FactApplied, Pool, Posting, RatedEvent
 
 TICK_SLACK: Final = timedelta(seconds=10)
 """How late the clock's work may be done: an interval, and a restart in its middle."""
+APPEND_SLACK: Final = timedelta(milliseconds=2)
+"""Append times are whole milliseconds, cut off."""
 NAMES: Final = ("member_id", "group_id", "website_id", "grant_id", "how")
 Leg = tuple[str, str, str, str, str, int]
 """Entry, account, pool kind, pool id, grant id, amount."""
@@ -100,6 +102,23 @@ class FactReplay:
         if _may_have_closed(organization, group_id, row.recorded_at):
             close_group(organization, group_id)
 
+    def check_lapses(self, row: RatedEvent, appended_ms: int) -> None:
+        """No credits may have lapsed that usage could still have paid with when it came: the clock
+        waits for all that was in the topics when it struck."""
+        organization = self._model.organizations.get(row.organization_id)
+        appended_at = EPOCH + timedelta(milliseconds=appended_ms) + APPEND_SLACK
+        pools = (("website", row.website_id), ("group", row.funding_group_id))
+        grants = [grant for at in pools if organization for grant in organization.by_pool[at]]
+        for grant in grants:
+            if not grant.lapsed_micro or not grant.eligible(row.event_time):
+                continue
+            assert grant.expires_at is not None, "only what expires lapses"
+            if appended_at < grant.expires_at + self._model.late_grace:
+                self._differences.note_wrong(
+                    f"grant {grant.grant_id!r} of {row.organization_id!r} lapsed before event "
+                    f"{row.event_id!r} was decided, which had come in time for it"
+                )
+
     def compare_refusal(self, topic: str, record: Any, reason: Reason) -> None:
         """The record must be in `dead-letters`, unchanged, with this reason."""
         where = f"{topic}[{self._contents.partition}] at {record.offset}"
@@ -141,7 +160,8 @@ class FactReplay:
             self._fact(step)
 
     def _tick(self, step: _Step) -> None:
-        self._model.tick(step.at)
+        posted = {(posting.organization_id, posting.entry_id) for posting in step.postings}
+        self._model.tick(step.at, posted)
         due = self._moved()
         self._compare_legs(due, step.postings, f"the clock at {step.at.isoformat()}")
 
@@ -151,6 +171,8 @@ class FactReplay:
         row = self._outputs.applied.pop((topic, record.offset), None)
         if topic == topics.CREDITS and row is None:
             self._note_closing_for_credits(step)
+        if topic == topics.CREDITS and row is not None:
+            self._note_closing_for_revocation(row)
         now = row.applied_at if row is not None else step.at
         due = self._model.fact(topic, record.value, record.key, now)
         moved = self._moved()
@@ -181,6 +203,16 @@ class FactReplay:
         is_told_by_time = deleted_at is not None and deleted_at <= said.effective_at
         if not is_told_by_time and _may_have_closed(organization, group_id, step.at):
             close_group(organization, group_id)
+
+    def _note_closing_for_revocation(self, row: FactApplied) -> None:
+        """As `note_closing`: a revocation that no pool owes."""
+        at = (f"{topics.CREDITS} {row.organization_id}", row.version)
+        for posting in self._outputs.postings.get(at, []):
+            organization = self._model.organizations[row.organization_id]
+            if posting.account == "uncollected" and _may_have_closed(
+                organization, posting.pool_id, row.applied_at
+            ):
+                close_group(organization, posting.pool_id)
 
     def _compare_applied(self, row: FactApplied, record: Any, where: str) -> None:
         said = msgspec.json.decode(record.value)

@@ -1,5 +1,7 @@
 """What each fact of `credits` moves: grants, revocations, adjustments. Debt is repaid first."""
 
+from msgspec import structs
+
 from schemas.reasons import Reason
 from schemas.records import (
     UNASSIGNED,
@@ -14,7 +16,17 @@ from schemas.records import (
     Revoked,
 )
 from streams.decisions.fact_checks import check_amount, check_fact, invalid
-from streams.decisions.ledger import Cause, PoolName, copy_of, fits, put_in, take_back, take_out
+from streams.decisions.ledger import (
+    Cause,
+    PoolName,
+    copy_of,
+    fits,
+    note_unspent,
+    put_in,
+    remaining_micro,
+    take_back,
+    take_out,
+)
 from streams.decisions.membership_facts import check_group, group_deleted
 from streams.decisions.outcomes import Rejected, shown
 from streams.decisions.state import (
@@ -134,12 +146,30 @@ def _revoked(fact: Revoked, draft: Draft, cause: Cause) -> Result:
     name = PoolName(issued.pool_kind, issued.pool_id)
     at_pool = pool_key(cause.organization_id, name.kind, name.pool_id)
     pool = copy_of(draft.get(at_pool))
-    postings = take_back(pool, fact.grant_id, fact.amount_micro, cause, name)
+    is_closed = _is_closed(name, draft, cause)
+    unspent_micro = remaining_micro(pool, fact.grant_id)
+    postings = take_back(
+        pool,
+        fact.grant_id,
+        fact.amount_micro,
+        issued.forfeited_micro,
+        cause,
+        name,
+        is_closed=is_closed,
+    )
     if not fits(pool):
         return _pool_too_large(name)
-    revoked_micro = issued.revoked_micro + fact.amount_micro
-    draft.put(at_pool, pool)
-    draft.put(at_grant, IssuedGrant(name.kind, name.pool_id, issued.amount_micro, revoked_micro))
+    beyond_micro = max(0, fact.amount_micro - unspent_micro)
+    if not is_closed:
+        draft.put(at_pool, pool)
+    draft.put(
+        at_grant,
+        structs.replace(
+            issued,
+            revoked_micro=issued.revoked_micro + fact.amount_micro,
+            forfeited_micro=max(0, issued.forfeited_micro - beyond_micro),
+        ),
+    )
     return postings
 
 
@@ -163,6 +193,7 @@ def _adjusted(fact: Adjusted, draft: Draft, cause: Cause) -> Result:
     if not fits(pool):
         return _pool_too_large(name)
     draft.put(at_pool, pool)
+    note_unspent(draft, postings)
     return postings
 
 
@@ -173,10 +204,17 @@ def _check_pool(name: PoolName, draft: Draft, cause: Cause) -> Rejected | None:
         return None
     if name.pool_id == UNASSIGNED:
         return Rejected(Reason.RESERVED_GROUP, f"{shown(UNASSIGNED)} cannot have credits.")
-    group: Group | None = draft.get(group_key(cause.organization_id, name.pool_id))
-    if group is not None and group.closed:
+    if _is_closed(name, draft, cause):
         return group_deleted(name.pool_id)
     return check_group(name.pool_id, draft, cause)
+
+
+def _is_closed(name: PoolName, draft: Draft, cause: Cause) -> bool:
+    """Whether it is the pool of a group whose deletion is in force."""
+    if name.kind == "website":
+        return False
+    group: Group | None = draft.get(group_key(cause.organization_id, name.pool_id))
+    return group is not None and group.closed
 
 
 def _pool_too_large(name: PoolName) -> Rejected:

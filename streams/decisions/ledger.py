@@ -1,7 +1,8 @@
 """Movements of credits that are not usage: each is an entry of postings that sum to zero.
 
 `available` and `debt` are the pool's accounts (a debt of 30 stands there as -30, so that the two
-add up to the balance); `issued`, `forfeited`, `revoked` and `adjusted` are the other side. Every
+add up to the balance); `issued`, `forfeited`, `revoked` and `adjusted` are the other side.
+`uncollected` belongs to the organization: what was spent of revoked credits and no pool owes. Every
 function here works on a copy of a pool and answers the postings; the caller keeps the copy.
 """
 
@@ -9,9 +10,18 @@ from bisect import insort
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from schemas.records import INT64_MAX, Allocation, Grant, Pool, PoolKind, Posting
+from schemas.records import (
+    INT64_MAX,
+    Allocation,
+    Grant,
+    IssuedGrant,
+    Pool,
+    PoolKind,
+    Posting,
+)
+from streams.decisions.state import Draft, grant_key
 from streams.decisions.waterfall import burn_order, draw, take_from_grant
 
 
@@ -102,19 +112,27 @@ def put_in(
 
 
 def take_back(
-    pool: Pool, grant_id: str, amount_micro: int, cause: Cause, name: PoolName
+    pool: Pool,
+    grant_id: str,
+    amount_micro: int,
+    forfeited_micro: int,
+    cause: Cause,
+    name: PoolName,
+    *,
+    is_closed: bool,
 ) -> list[Posting]:
-    """Revokes: at most what the grant has left, the rest becomes the pool's debt."""
-    left_micro = sum(g.remaining_micro for g in pool.grants if g.grant_id == grant_id)
-    taken_micro = min(left_micro, amount_micro)
+    """Revokes: first what the grant has left, then what was forfeited of it, which moves nothing
+    any more. The rest was spent, and becomes the pool's debt; a closed pool owes nothing."""
+    taken_micro = min(remaining_micro(pool, grant_id), amount_micro)
     if taken_micro:
         take_from_grant(pool, grant_id, taken_micro)
-    owed_micro = amount_micro - taken_micro
-    _owe(pool, owed_micro)
+    owed_micro = max(0, amount_micro - taken_micro - forfeited_micro)
+    if not is_closed:
+        _owe(pool, owed_micro)
     legs: list[Leg] = [
         ("available", grant_id, -taken_micro),
-        ("debt", grant_id, -owed_micro),
-        ("revoked", grant_id, amount_micro),
+        ("uncollected" if is_closed else "debt", grant_id, -owed_micro),
+        ("revoked", grant_id, taken_micro + owed_micro),
     ]
     return entry(cause, f"revoke:{cause.version}", "revoke", name, legs, pool.balance_micro)
 
@@ -135,7 +153,7 @@ def forfeit(
     pool: Pool, grant_id: str, cause: Cause, entry_id: str, kind: str, name: PoolName
 ) -> list[Posting]:
     """What remains of a grant, which is more than nothing while it is in its pool, is gone."""
-    left_micro = sum(g.remaining_micro for g in pool.grants if g.grant_id == grant_id)
+    left_micro = remaining_micro(pool, grant_id)
     take_from_grant(pool, grant_id, left_micro)
     legs: Sequence[Leg] = [
         ("available", grant_id, -left_micro),
@@ -145,17 +163,41 @@ def forfeit(
 
 
 def close(pool: Pool, cause: Cause, group_id: str) -> list[Posting]:
-    """A deleted group's pool: what remains is forfeited, and what it owes is written off."""
+    """A deleted group's pool: what remains is forfeited, and what it owes is uncollected."""
     name = PoolName("group", group_id)
     postings: list[Posting] = []
     for grant_id in [grant.grant_id for grant in pool.grants]:
-        entry_id = f"group-deleted:{group_id}:{grant_id}"
+        entry_id = closing_entry_id(group_id, grant_id)
         postings += forfeit(pool, grant_id, cause, entry_id, "group_deleted", name)
     owed_micro = pool.debt_micro
     pool.debt_micro = 0
     pool.balance_micro += owed_micro
-    legs: list[Leg] = [("debt", "", owed_micro), ("forfeited", "", -owed_micro)]
+    legs: list[Leg] = [("debt", "", owed_micro), ("uncollected", "", -owed_micro)]
     return postings + entry(cause, f"group-debt:{group_id}", "group_deleted", name, legs, 0)
+
+
+def note_unspent(draft: Draft, postings: Iterable[Posting]) -> None:
+    """Remembers of each grant what these postings took out of it, none of which was spent."""
+    for posting in postings:
+        if posting.account == "available" and posting.amount_micro < 0:
+            key = grant_key(posting.organization_id, posting.grant_id)
+            issued: IssuedGrant | None = draft.get(key)
+            assert issued is not None, "every grant in a pool was issued"
+            gone_micro = issued.forfeited_micro - posting.amount_micro
+            draft.put(key, structs.replace(issued, forfeited_micro=gone_micro))
+
+
+def remaining_micro(pool: Pool, grant_id: str) -> int:
+    """What is left of a grant in its pool; 0 where it is not there any more."""
+    return sum(grant.remaining_micro for grant in pool.grants if grant.grant_id == grant_id)
+
+
+def closing_entry_id(group_id: str, grant_id: str) -> str:
+    """Ids may have colons in them, and `a` with `b:c` is not `a:b` with `c`. A group's id without
+    one ends at the first colon, as it does in every entry that was written before this rule."""
+    if ":" not in group_id:
+        return f"group-deleted:{group_id}:{grant_id}"
+    return f"group-closed:{len(group_id)}:{group_id}:{grant_id}"
 
 
 def _owe(pool: Pool, amount_micro: int) -> None:

@@ -35,7 +35,7 @@ from schemas.records import (
 from schemas.time_zones import is_time_zone
 from streams.decisions.attribution import Effective, Validity, as_of
 from streams.decisions.fact_checks import check_fact, invalid
-from streams.decisions.ledger import Cause, close, copy_of
+from streams.decisions.ledger import Cause, close, copy_of, note_unspent
 from streams.decisions.outcomes import Rejected, shown
 from streams.decisions.state import (
     Draft,
@@ -192,6 +192,7 @@ def _group_deleted(fact: GroupDeleted, draft: Draft, cause: Cause) -> Result:
         return []
     at_pool = pool_key(cause.organization_id, "group", fact.group_id)
     postings = close(copy_of(draft.get(at_pool)), cause, fact.group_id)
+    note_unspent(draft, postings)
     draft.delete(at_pool)
     return postings
 

@@ -43,8 +43,9 @@ class RuntimeConfig:
     seen_window_ms: int = 50 * DAY_S * 1000
     store_max_age_s: float = DAY_S / 2
     """Half of the changelogs' `delete.retention.ms` (a day by default)."""
-    on_tick: Callable[[Transaction], bool] | None = None
-    """Called when the clock strikes; again, for a transaction of its own, while it returns True."""
+    on_tick: Callable[[Transaction, datetime], bool] | None = None
+    """Called with the time at which the clock struck, after all that was in the topics then; again,
+    for a transaction of its own, while it returns True."""
     tick_interval_s: float = 60.0
     clock: Callable[[], datetime] = _now
 

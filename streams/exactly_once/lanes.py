@@ -13,6 +13,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -64,6 +65,7 @@ class Lane:
         self._next_tick_s = 0.0
         self._tick_after: dict[str, int] | None = None
         """Where the inputs ended when the clock struck; None while it is not due."""
+        self._struck_at = self._config.clock()
         self._producer: AIOKafkaProducer | None = None
         self._store: LocalStore | None = None
         self._commits: Commits | None = None
@@ -234,14 +236,17 @@ class Lane:
 
     async def _prepare_tick(self) -> None:
         """The clock waits for all that was in the topics when it struck: what was used in time
-        must not lose its credits because the worker was behind."""
+        must not lose its credits because the worker was behind. Nor may it to what falls due while
+        the clock waits, so it is the time of the strike that counts."""
+        struck_at = self._config.clock()
         ends = await self._runtime.input_ends([self.partition])
+        self._struck_at = struck_at
         self._tick_after = {topic: end for (topic, _), end in ends.items()}
 
-    async def _tick(self, on_tick: Callable[[Transaction], bool]) -> None:
+    async def _tick(self, on_tick: Callable[[Transaction, datetime], bool]) -> None:
         assert self._commits is not None
         transaction = self._commits.begin()
-        if not on_tick(transaction):
+        if not on_tick(transaction, self._struck_at):
             self._tick_after = None
             self._next_tick_s = time.monotonic() + self._config.tick_interval_s
         if transaction.records or transaction.state.has_changes:

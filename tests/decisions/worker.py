@@ -122,12 +122,19 @@ class Worker:
             self.rated.append(row)
         return row
 
-    def tick(self) -> list[records.Posting]:
-        """The clock, as the runtime walks the index: in key order, up to now."""
+    def tick(self, struck_at: datetime | None = None) -> list[records.Posting]:
+        """The clock, as the runtime walks the index: in key order, up to the strike (now)."""
         moved: list[records.Posting] = []
         index = sorted(key for key in self.state.values if key[0] == "expiry")
         for key in index:
-            due = decide_forfeit(key, self.state.values[key], self.state, self.now, self.late_grace)
+            due = decide_forfeit(
+                key,
+                self.state.values[key],
+                self.state,
+                struck_at or self.now,
+                self.now,
+                self.late_grace,
+            )
             if due is not None:
                 apply_changes(self.state, due.changes)
                 moved += due.postings

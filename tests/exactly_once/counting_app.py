@@ -72,9 +72,10 @@ def set_factor(records: Sequence[Any], transaction: Transaction) -> None:
         transaction.state.put(("factor", factor.key), factor.factor)
 
 
-def strike(transaction: Transaction) -> bool:
-    """The clock: says so among the totals."""
-    transaction.emit("totals", b"clock", b'{"id":"clock"}')
+def strike(transaction: Transaction, struck_at: datetime) -> bool:
+    """The clock: says so among the totals, where it struck before what is decided now."""
+    said = b'{"id":"clock"}' if struck_at < transaction.now else b'{"id":"clock of now"}'
+    transaction.emit("totals", b"clock", said)
     return False
 
 

@@ -71,7 +71,10 @@ class Partition:
 
     def run(self, step: Any, *records: Any, now: datetime = NOW) -> Recorded:
         transaction = Recorded(HERE, self.state, self.store, now, None)
-        step(*([records] if records else []), transaction)
+        if records:
+            step(records, transaction)
+        else:
+            step(transaction, now)
         self.commit(transaction)
         return transaction
 

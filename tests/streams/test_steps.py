@@ -204,7 +204,7 @@ def test_what_expires_at_once_is_split_into_transactions(
         transaction = Recorded(
             HERE, partition.state, partition.store, NOW + timedelta(hours=2), None
         )
-        assert step(transaction) is is_more
+        assert step(transaction, transaction.now) is is_more
         forfeited.append(transaction.metrics["forfeited"])
         partition.commit(transaction)
     assert forfeited == [10_000, 10_000, 5_000]

@@ -92,9 +92,19 @@ class Offline:
             if batch:
                 self._commit(self._steps[name], batch)
 
-    def pass_time(self, seconds: float) -> None:
+    def send_usage_behind_the_clock(self, message: Message, seconds: float) -> None:
+        """As a faulty pipeline would: the record comes, `seconds` pass, the clock
+        does all that is due by then, and only then it is decided."""
+        self._append(message.topic, message.key, message.value, list(message.headers))
         self.now += timedelta(seconds=seconds)
-        self._commit(self._tick)
+        self._commit(lambda transaction: self._tick(transaction, self.now))
+        self._commit(self._steps[topics.USAGE], self.records[topics.USAGE][-1:])
+
+    def pass_time(self, seconds: float) -> None:
+        """The clock strikes, and is heard a little later."""
+        self.now += timedelta(seconds=seconds)
+        struck_at = self.now - timedelta(seconds=seconds / 4)
+        self._commit(lambda transaction: self._tick(transaction, struck_at))
 
     def _commit(self, step: Any, *batch: Any) -> None:
         self.now += timedelta(milliseconds=10)

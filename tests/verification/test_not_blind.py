@@ -174,6 +174,38 @@ def test_what_the_clock_did_not_do_is_missed(good: Played) -> None:
     assert verdict(good, tamper).total > 0
 
 
+def test_credits_that_lapse_before_usage_which_came_in_time_are_noticed(tmp_path: Path) -> None:
+    """The grace is 3 seconds: the event comes a second before its end and is decided after it."""
+    offline = Offline(tmp_path)
+    now = offline.now
+    say, before = FactLog("org_1", topics.MEMBERSHIPS).publish, now - timedelta(days=1)
+    grant = records.Granted(
+        "grant_1", "website", "web_1", "one_time", 10**9, "admin:me", now - timedelta(seconds=1)
+    )
+    offline.send(
+        [
+            say(records.OrganizationCreated(), before, now),
+            say(records.PriceSet("ai.tokens", 10**6), before, now),
+            say(records.WebsiteAssigned("web_1", records.UNASSIGNED), before, now),
+            FactLog("org_1", topics.CREDITS).publish(grant, before, now),
+        ]
+    )
+    event = {
+        "specversion": "1.0",
+        "id": "late",
+        "source": "editor",
+        "type": "ai.tokens",
+        "subject": "user_1",
+        "time": now - timedelta(minutes=1),
+        "data": {"quantity": 5, "website_id": "web_1"},
+    }
+    usage = Message(topics.USAGE, b"org_1", msgspec.json.encode(event))
+    offline.send_usage_behind_the_clock(usage, 3)
+    offline.close()
+    (found,) = replay(offline.contents, SETTINGS, {}, offline.now).differences.first
+    assert "lapsed before event 'late'" in found
+
+
 def test_a_deletion_that_no_credits_felt_is_told_by_the_first_event_after_it(
     tmp_path: Path,
 ) -> None:

@@ -4,12 +4,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 from pydantic import SecretStr
 
 from deploy.embedded import EmbeddedClickHouse
 from schemas.records import FactApplied, Posting, RatedEvent
 from schemas.settings import Settings
+from streams.decisions.ledger import closing_entry_id
 from tests.conftest import MakeSettings
+from tests.sinks.feed import posting
+from tests.warehouse.conftest import Put
 from warehouse.access import finance_statements, organization_reader_statements
 from warehouse.connection import WarehouseError, connect
 from warehouse.migrations import MigrationError, migrate, packaged_migrations, pending
@@ -131,3 +135,36 @@ def test_the_finance_user_reads_all_views_and_writes_nothing(
         with pytest.raises(Exception, match=r"readonly|READONLY"):
             finance.command(statement)
     finance.close()
+
+
+def test_entries_that_ran_together_get_ids_of_their_own(client: Any, put: Put) -> None:
+    """As they were written before; the same facts applied again replace them."""
+    old = [
+        ("a", "b", "group-deleted:a:b"),
+        ("a", "b:c", "group-deleted:a:b:c"),
+        ("x:ü", "c", "group-deleted:x:ü:c"),
+        ("x:ü", "", "group-debt:x:ü"),
+    ]
+    rows = [
+        posting(leg, entry_id=entry_id, leg=leg, kind="group_deleted", pool_id=pool, grant_id=grant)
+        for pool, grant, entry_id in old
+        for leg in (0, 1)
+    ]
+    put("ledger_rows", rows)
+    statements = split_statements(packaged_migrations()[4].sql)
+    for statement in statements + statements:
+        client.command(statement)
+    again = [
+        structs.replace(row, entry_id=closing_entry_id(row.pool_id, row.grant_id))
+        for row in rows
+        if row.grant_id
+    ]
+    put("ledger_rows", again)
+
+    found = client.query("SELECT pool_id, grant_id, entry_id, count() FROM ledger GROUP BY ALL")
+    assert sorted(found.result_rows) == [
+        ("a", "b", "group-deleted:a:b", 2),
+        ("a", "b:c", "group-deleted:a:b:c", 2),
+        ("x:ü", "", "group-debt:x:ü", 2),
+        ("x:ü", "c", "group-closed:3:x:ü:c", 2),
+    ]
