@@ -141,9 +141,13 @@ def _sqlite_engine(url: str, connections_max: int) -> Engine:
         # SQLite would make the file as readable as the process's umask lets it; what it makes
         # beside it (`-wal`, `-shm`) gets the file's own mode.
         # Where that cannot be, SQLite itself says what is wrong with the path.
+        # A file that exists is never opened here: closing it again would release every lock that
+        # this process holds on it (POSIX), and another process would take the log away from under
+        # it.
         if database:
             with suppress(OSError):
-                os.close(os.open(database, os.O_RDWR | os.O_CREAT, OWNER_ONLY))
+                os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
+            with suppress(OSError):
                 os.chmod(database, OWNER_ONLY)
 
     def on_connect(connection: sqlite3.Connection, _record: Any) -> None:

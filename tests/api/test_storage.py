@@ -1,6 +1,8 @@
 """The database holds the constraints, and its tables are those of the migrations."""
 
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -161,6 +163,36 @@ def test_the_database_is_its_owners(tmp_path: Path) -> None:
     opened.close()
     assert len(made) == 3
     assert set(made.values()) == {0o600}, made
+
+
+def test_another_process_that_comes_and_goes_leaves_the_log_alone(tmp_path: Path) -> None:
+    """SQLite's last connection removes the write-ahead log. A process that had lost its locks was
+    not seen by the next one, which took the log away from under it; what was written from then on
+    was in a file without a name."""
+    path = tmp_path / "control-plane.sqlite"
+    store = Store(f"sqlite:///{path}")
+    look = (
+        "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1]);"
+        "print(connection.execute('SELECT count(*) FROM seen').fetchone()[0]); connection.close()"
+    )
+
+    def rows_that_others_see() -> int:
+        printed = subprocess.run(
+            [sys.executable, "-c", look, str(path)], capture_output=True, text=True, check=True
+        )
+        return int(printed.stdout)
+
+    with store.write() as session:
+        session.execute(text("CREATE TABLE seen (n INTEGER)"))
+    # Now the connections that read are opened, beside the one that has written.
+    with store.read() as session:
+        assert session.execute(text("SELECT count(*) FROM seen")).scalar_one() == 0
+    assert rows_that_others_see() == 0
+    for number in range(3):
+        with store.write() as session:
+            session.execute(text("INSERT INTO seen VALUES (1)"))
+        assert rows_that_others_see() == number + 1
+    store.close()
 
 
 def test_keys_that_were_made_for_ever_end_a_year_after_the_migration(empty_database: str) -> None:

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# README's walk in one go, with `./metering up --demo` running: each command is shown, then run.
+# Made from README by its test, which runs the same commands.
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+set -v
+
+. "${METERING_DATA_DIR:-.metering}/up.env"
+ORG="$METERING_API_URL/v1/organizations/org_7"
+call() { curl -sS -w '\n' -H 'Content-Type: application/json' -u "$1:" "${@:2}"; }
+call "$METERING_API_OPERATOR_KEY" "$METERING_API_URL/v1/organizations" -d '{"id":"org_7","name":"Northwind"}'
+call "$METERING_API_OPERATOR_KEY" "$ORG/prices" -d '{"meter":"ai.tokens","micro_per_million_units":2000000000}'
+ADMIN=$(./metering keys create admin --organization org_7)
+call "$ADMIN" "$ORG/groups" -d '{"id":"group_editors","name":"Editors"}'
+call "$ADMIN" "$ORG/websites" -d '{"id":"web_3","name":"northwind.example","group_id":"group_editors"}'
+cat > /tmp/members.csv <<'EOF'
+group,email
+Editors,ann@northwind.example
+Editors,ben@northwind.example
+EOF
+./metering groups import --organization org_7 /tmp/members.csv
+./metering groups import --organization org_7 /tmp/members.csv --create-members --yes
+call "$METERING_API_OPERATOR_KEY" "$ORG/grants" -d '{"id":"grant_web","pool_kind":"website","pool_id":"web_3","amount_micro":1500000}'
+call "$METERING_API_OPERATOR_KEY" "$ORG/grants" -d '{"id":"grant_group","pool_kind":"group","pool_id":"group_editors","amount_micro":2000000}'
+EVENT='{"specversion":"1.0","id":"evt_8f1c","source":"editor/eu-1","type":"ai.tokens","subject":"ann@northwind.example","organizationid":"org_7","data":{"quantity":1830,"website_id":"web_3"}}'
+echo "$EVENT" | ./metering emit -
+echo "$EVENT" | ./metering emit -
+sleep 3  # until it can be queried
+./metering explain evt_8f1c --organization org_7
+./metering report spend --organization org_7 --period "$(date -u +%Y-%m)" --by website
+call "$ADMIN" "$ORG/groups"
+curl -sS -u "$METERING_CLICKHOUSE_FINANCE_USER:$METERING_CLICKHOUSE_FINANCE_PASSWORD" \
+  "$METERING_CLICKHOUSE_URL" --data "SELECT group_name, sum(cost_micro), sum(overage_micro)
+  FROM metering.spend WHERE organization_id = 'org_7' GROUP BY group_name FORMAT CSVWithNames"
+echo '{"specversion":"1.0","id":"evt_page","source":"editor/eu-1","type":"pages","subject":"ann@northwind.example","organizationid":"org_7","data":{"quantity":2}}' | ./metering emit -
+./metering dead-letters list --organization org_7
+call "$METERING_API_OPERATOR_KEY" "$ORG/prices" -d '{"meter":"pages","micro_per_million_units":5000000000000,"effective_at":"2026-01-01T00:00:00Z"}'
+./metering dead-letters replay --organization org_7 --reason no_price
+./metering dead-letters replay --organization org_7 --reason no_price
+sleep 3
+./metering report spend --organization org_7 --period "$(date -u +%Y-%m)" --by meter --format csv
