@@ -9,29 +9,20 @@ import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
-from urllib.parse import urlencode
 
 import chdb
 import psutil
 import pytest
 
 from deploy.embedded import EmbeddedClickHouse
-from deploy.embedded.clickhouse import User
 from deploy.embedded.clickhouse.confinement import landlock_version
 from deploy.embedded.clickhouse.readonly import COMBINATORS, FUNCTIONS, SYSTEM_TABLES
+from tests.deploy.finance import ask, set_up
 
 STATEMENTS = Path(__file__).with_name("clickhouse")
 SECRET = "not for finance"
 # READONLY, SYNTAX_ERROR, SETTING_CONSTRAINT_VIOLATION, and UNKNOWN_TABLE for names of files.
 REFUSALS = {"164", "62", "452", "60"}
-SETUP = (
-    "CREATE DATABASE metering",
-    "CREATE TABLE metering.t (id Int64, a String, b Array(Int8), m Map(String, Int64),"
-    " at DateTime64(3)) ENGINE = ReplacingMergeTree ORDER BY id",
-    "INSERT INTO metering.t SELECT number, toString(number), [1], map('a', 1), now64(3)"
-    " FROM numbers(10)",
-    "CREATE VIEW metering.v AS SELECT * FROM metering.t FINAL",
-)
 needs_landlock = pytest.mark.skipif(
     landlock_version() == 0, reason="this kernel cannot confine a process"
 )
@@ -46,9 +37,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedClickHo
     engine = EmbeddedClickHouse(
         tmp_path_factory.mktemp("engine"), arguments=("--readonly-statements-max", "1")
     )
-    engine.start()
-    for statement in SETUP:
-        assert _ask(engine, engine.writer, statement)[0] == 200
+    set_up(engine)
     yield engine
     engine.kill()
 
@@ -60,26 +49,9 @@ def secret_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _ask(
-    engine: EmbeddedClickHouse,
-    user: User,
-    sql: str,
-    headers: dict[str, str] | None = None,
-    **parameters: str,
-) -> tuple[int, str | None, bytes]:
-    """Status, ClickHouse's error code, and the answer."""
-    connection = HTTPConnection("127.0.0.1", engine.port, timeout=60)
-    sent = {"X-ClickHouse-User": user.name, "X-ClickHouse-Key": user.password, **(headers or {})}
-    connection.request("POST", "/?" + urlencode(parameters), sql.encode(), sent)
-    answer = connection.getresponse()
-    text = answer.read()
-    connection.close()
-    return answer.status, answer.getheader("X-ClickHouse-Exception-Code"), text
-
-
 @pytest.mark.parametrize("sql", _statements("ordinary.txt"))
 def test_ordinary_statements_run(engine: EmbeddedClickHouse, sql: str) -> None:
-    status, _, text = _ask(
+    status, _, text = ask(
         engine,
         engine.reader,
         sql,
@@ -97,7 +69,7 @@ def test_a_way_around_is_refused(
 ) -> None:
     written = tmp_path / "written"
     attack = sql.replace("{secret}", str(secret_file)).replace("{outfile}", str(written))
-    status, code, text = _ask(
+    status, code, text = ask(
         engine,
         engine.reader,
         attack,
@@ -111,12 +83,12 @@ def test_a_way_around_is_refused(
     assert code in REFUSALS, text
     assert SECRET.encode() not in text
     assert not written.exists()
-    assert _ask(engine, engine.writer, "SELECT count() FROM metering.t")[2] == b"10\n"
+    assert ask(engine, engine.writer, "SELECT count() FROM metering.t")[2] == b"10\n"
 
 
 def test_what_runs_is_what_was_checked(engine: EmbeddedClickHouse) -> None:
     """`//` opens a comment for the engine, so this is one column and nothing is read."""
-    answered = _ask(engine, engine.reader, "SELECT 1 // 1 ', file('/etc/passwd') // '")
+    answered = ask(engine, engine.reader, "SELECT 1 // 1 ', file('/etc/passwd') // '")
     assert answered == (200, None, b"1\n")
 
 
@@ -139,7 +111,7 @@ def test_what_runs_is_what_was_checked(engine: EmbeddedClickHouse) -> None:
 def test_parameters_that_do_more_than_show_are_refused(
     engine: EmbeddedClickHouse, parameters: dict[str, str], code: str
 ) -> None:
-    assert _ask(engine, engine.reader, "SELECT 1", **parameters)[1] == code
+    assert ask(engine, engine.reader, "SELECT 1", **parameters)[1] == code
 
 
 @pytest.mark.parametrize(
@@ -160,21 +132,21 @@ def test_parameters_that_do_more_than_show_are_refused(
 def test_harmless_and_equal_parameters_are_taken(
     engine: EmbeddedClickHouse, parameters: dict[str, str]
 ) -> None:
-    assert _ask(engine, engine.reader, "SELECT 1", **parameters) == (200, None, b"1\n")
+    assert ask(engine, engine.reader, "SELECT 1", **parameters) == (200, None, b"1\n")
 
 
 def test_the_database_may_be_named_in_a_header(engine: EmbeddedClickHouse) -> None:
     headers = {"X-ClickHouse-Database": "metering"}
-    assert _ask(engine, engine.reader, "SELECT count() FROM t", headers)[2] == b"10\n"
+    assert ask(engine, engine.reader, "SELECT count() FROM t", headers)[2] == b"10\n"
     headers = {"X-ClickHouse-Database": "system"}
-    assert _ask(engine, engine.reader, "SELECT count() FROM disks", headers)[1] == "164"
+    assert ask(engine, engine.reader, "SELECT count() FROM disks", headers)[1] == "164"
 
 
 def test_a_statement_nested_too_deeply_is_its_own_refusal(engine: EmbeddedClickHouse) -> None:
     for opening, closing in (("abs(", ")"), ("[", "]"), ("(", ")")):
         sql = "SELECT " + opening * 900 + "1" + closing * 900
-        assert _ask(engine, engine.reader, sql)[1] in {"167", "306"}
-    assert _ask(engine, engine.reader, "SELECT 1")[0] == 200
+        assert ask(engine, engine.reader, sql)[1] in {"167", "306"}
+    assert ask(engine, engine.reader, "SELECT 1")[0] == 200
 
 
 def test_the_lists_name_what_the_engine_has() -> None:
@@ -210,7 +182,7 @@ def test_the_engine_reads_nothing_outside_its_directory(
 ) -> None:
     """Asked as the writer, whom no other check holds back."""
     real = path.format(secret=secret_file, directory=engine.directory, parent=psutil.Process().pid)
-    status, code, text = _ask(engine, engine.writer, f"SELECT file('{real}')")
+    status, code, text = ask(engine, engine.writer, f"SELECT file('{real}')")
     assert (status, code) == (500, "76"), text
     assert b"Permission denied" in text
 
@@ -221,7 +193,7 @@ def test_the_engine_writes_nothing_outside_its_directory(
 ) -> None:
     written = tmp_path / "written"
     sql = f"INSERT INTO FUNCTION file('{written}', 'CSV', 'x Int8') SELECT 1"
-    assert b"Permission denied" in _ask(engine, engine.writer, sql)[2]
+    assert b"Permission denied" in ask(engine, engine.writer, sql)[2]
     assert not written.exists()
 
 
@@ -231,7 +203,7 @@ def test_the_engine_connects_to_nobody_and_starts_nothing(engine: EmbeddedClickH
         listening.settimeout(0)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         sql = f"SELECT * FROM url('{url}', 'CSV', 'x String')"
-        assert _ask(engine, engine.writer, sql + " SETTINGS http_max_tries = 1")[0] >= 400
+        assert ask(engine, engine.writer, sql + " SETTINGS http_max_tries = 1")[0] >= 400
         with pytest.raises(BlockingIOError):
             listening.accept()
     assert psutil.Process(engine.pid).children() == []
@@ -260,11 +232,11 @@ def test_finance_waits_for_finance_and_never_the_sink(engine: EmbeddedClickHouse
     answer = endless.getresponse()
     answered = []
     second = threading.Thread(
-        target=lambda: answered.append(_ask(engine, reader, "SELECT 1")), daemon=True
+        target=lambda: answered.append(ask(engine, reader, "SELECT 1")), daemon=True
     )
     second.start()
     for _ in range(20):
-        assert _ask(engine, engine.writer, "SELECT 1")[0] == 200
+        assert ask(engine, engine.writer, "SELECT 1")[0] == 200
     assert answered == []
     answer.close()
     endless.close()
@@ -284,9 +256,9 @@ def test_requests_of_finance_take_no_place_of_the_sinks(engine: EmbeddedClickHou
             connection.putheader("Content-Length", "1000")
             connection.endheaders(b"SELECT 1 --")
             held.append(connection)
-        while _ask(engine, reader, "SELECT 1")[1] != "202":
+        while ask(engine, reader, "SELECT 1")[1] != "202":
             pass
-        assert _ask(engine, engine.writer, "SELECT 1") == (200, None, b"1\n")
+        assert ask(engine, engine.writer, "SELECT 1") == (200, None, b"1\n")
     finally:
         for connection in held:
             connection.close()

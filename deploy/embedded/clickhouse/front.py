@@ -9,29 +9,23 @@ own (`Lane`), so that they can wait for each other and never for, or before, the
 
 import asyncio
 import json
-import secrets
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from collections.abc import Mapping
+from typing import Final
 
 from aiohttp import web
 
+from deploy.embedded.clickhouse.answers import Encoding, Question, error_text, stream, whole
 from deploy.embedded.clickhouse.bodies import decompress, read_body
 from deploy.embedded.clickhouse.engine import (
     READONLY_DATA,
-    ChunkStream,
     Engine,
     Session,
 )
 from deploy.embedded.clickhouse.errors import ClickHouseError, readonly_refusal, refusal
-from deploy.embedded.clickhouse.native import empty_block
+from deploy.embedded.clickhouse.lanes import READER_LIMITS, WRITER_LIMITS, Lane, Limits
 from deploy.embedded.clickhouse.statements import Insert, Query, read_statement
 from deploy.embedded.clickhouse.users import User, Users, authenticate
-
-T = TypeVar("T")
 
 # Parameters of the HTTP interface itself; all others are settings, or `param_…` of the statement.
 TRANSPORT_PARAMETERS: Final = frozenset(
@@ -59,11 +53,10 @@ TRANSPORT_PARAMETERS: Final = frozenset(
         "stacktrace",
         "close_session",
         "cancel_http_readonly_queries_on_client_close",
+        # Of compressed blocks: LZ4 is what every client reads, whatever it asks for.
+        "network_compression_method",
+        "network_zstd_compression_level",
     }
-)
-# Formats that stay whole when their blocks are sent one after the other.
-STREAMED_FORMATS: Final = frozenset(
-    {"Native", "TabSeparated", "TSV", "CSV", "RowBinary", "JSONEachRow"}
 )
 CONTENT_TYPES: Final = {
     "JSON": "application/json",
@@ -76,55 +69,6 @@ CONTENT_TYPES: Final = {
 }
 # clickhouse-connect puts whole statements into the URL.
 LINE_BYTES_MAX = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is taken on at a time; a body counts decompressed."""
-
-    statements: int
-    requests: int
-    body_bytes: int
-    transfer_seconds: float | None = None
-    """How long a body may take to arrive, and a client to take each piece of its answer."""
-
-
-WRITER_LIMITS: Final = Limits(statements=8, requests=64, body_bytes=256 * 1024 * 1024)
-READER_LIMITS: Final = Limits(
-    statements=4, requests=64, body_bytes=1024 * 1024, transfer_seconds=30.0
-)
-
-
-class Lane:
-    """What one kind of users has for itself: threads, and turns for statements."""
-
-    def __init__(self, name: str, limits: Limits) -> None:
-        self.limits = limits
-        # One thread more than statements, for what a request needs before its turn.
-        self._pool = ThreadPoolExecutor(limits.statements + 1, name)
-        self._turns = asyncio.Semaphore(limits.statements)
-        self._requests = 0
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True)
-
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """Counts a request while it is held; one too many is refused at once."""
-        if self._requests >= self.limits.requests:
-            raise refusal(202, f"Too many requests: at most {self.limits.requests}.")
-        self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
-
-    def turn(self) -> asyncio.Semaphore:
-        """To be held while a statement runs, from its first block to its last."""
-        return self._turns
-
-    async def in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
 
 class Front:
@@ -167,7 +111,7 @@ class Front:
         except ClickHouseError as error:
             return web.Response(
                 status=error.status,
-                body=_encoded(f"{error} (version {self._engine.version} (embedded))\n"),
+                body=error_text(f"{error} (version {self._engine.version} (embedded))\n"),
                 content_type="text/plain",
                 charset="utf-8",
                 headers={**headers, "X-ClickHouse-Exception-Code": str(error.code)},
@@ -218,65 +162,17 @@ class Front:
             **headers,
             "Content-Type": CONTENT_TYPES.get(result_format, "text/plain; charset=UTF-8"),
         }
-        is_streamed = (
-            query.is_select
-            and result_format in STREAMED_FORMATS
-            and parameters.get("wait_end_of_query") != "1"
+        question = Question(
+            engine=self._engine,
+            session=session,
+            query=query,
+            format=result_format,
+            encoding=_encoding(parameters, result_format),
+            lane=lane,
         )
-        if is_streamed:
-            return await self._stream(request, headers, session, query, result_format, lane)
-        return await self._whole(headers, session, query, result_format, lane)
-
-    async def _whole(
-        self,
-        headers: Mapping[str, str],
-        session: Session,
-        query: Query,
-        result_format: str,
-        lane: Lane,
-    ) -> web.Response:
-        answer = await lane.in_thread(lambda: self._engine.run(session, query, result_format))
-        body = answer.body
-        if not body and query.is_select and result_format == "Native":
-            body = await lane.in_thread(lambda: self._empty_result(session, query))
-        extra = {"X-ClickHouse-Summary": json.dumps(dict(answer.summary))}
-        if answer.is_reading:
-            extra["X-ClickHouse-Format"] = result_format
-        return web.Response(body=body, headers={**headers, **extra})
-
-    async def _stream(
-        self,
-        request: web.Request,
-        headers: Mapping[str, str],
-        session: Session,
-        query: Query,
-        result_format: str,
-        lane: Lane,
-    ) -> web.StreamResponse:
-        stream = await lane.in_thread(
-            lambda: self._engine.open_stream(session, query, result_format)
-        )
-        try:
-            # The first block is awaited before the status is sent: most errors show by then.
-            chunk = await lane.in_thread(stream.next_chunk)
-            if chunk is None and result_format == "Native":
-                chunk = await lane.in_thread(lambda: self._empty_result(session, query))
-            tag = secrets.token_hex(8)
-            response = web.StreamResponse(
-                headers={
-                    **headers,
-                    "X-ClickHouse-Format": result_format,
-                    "X-ClickHouse-Exception-Tag": tag,
-                }
-            )
-            await response.prepare(request)
-            await _send_chunks(response, stream, chunk, tag, lane)
-            return response
-        finally:
-            await asyncio.shield(lane.in_thread(stream.close))
-
-    def _empty_result(self, session: Session, query: Query) -> bytes:
-        return empty_block(self._engine.columns(session, query))
+        if question.is_streamed and parameters.get("wait_end_of_query") != "1":
+            return await stream(request, question, headers)
+        return await whole(question, headers)
 
 
 async def _received(request: web.Request, parameters: dict[str, str], lane: Lane) -> bytes:
@@ -296,32 +192,18 @@ async def _received(request: web.Request, parameters: dict[str, str], lane: Lane
     return await lane.in_thread(lambda: decompress(body, encoding, lane.limits.body_bytes))
 
 
-async def _send_chunks(
-    response: web.StreamResponse, stream: ChunkStream, chunk: bytes | None, tag: str, lane: Lane
-) -> None:
-    try:
-        while chunk is not None:
-            async with asyncio.timeout(lane.limits.transfer_seconds):
-                await response.write(chunk)
-            chunk = await lane.in_thread(stream.next_chunk)
-    except ClickHouseError as error:
-        # The status is long sent: ClickHouse marks such an end with the tag it announced.
-        message = _encoded(f"{error}\n")
-        end = f"{len(message)} {tag}".encode()
-        mark = b"\r\n__exception__\r\n"
-        await response.write(mark + tag.encode() + b"\r\n" + message + end + mark)
-    await response.write_eof()
+def _encoding(parameters: Mapping[str, str], result_format: str) -> Encoding:
+    revision = parameters.get("client_protocol_version", "")
+    return Encoding(
+        revision=int(revision) if result_format == "Native" and revision.isdecimal() else 0,
+        is_compressed=parameters.get("compress") == "1",
+    )
 
 
 def _query_id(parameters: Mapping[str, str]) -> str:
     """The client's, which goes back in a header; one of ours where it could not."""
     given = parameters.get("query_id", "")
     return given if given.isascii() and given.isprintable() and given else str(uuid.uuid4())
-
-
-def _encoded(text: str) -> bytes:
-    """An error may quote what a client sent, which need not be text."""
-    return text.encode("utf-8", "backslashreplace")
 
 
 def _session(parameters: Mapping[str, str], request: web.Request, user: User) -> Session:

@@ -10,12 +10,8 @@ import uvloop
 from aiohttp import web
 
 from deploy.embedded.clickhouse.engine import Engine
-from deploy.embedded.clickhouse.front import (
-    LINE_BYTES_MAX,
-    READER_LIMITS,
-    WRITER_LIMITS,
-    Front,
-)
+from deploy.embedded.clickhouse.front import LINE_BYTES_MAX, Front
+from deploy.embedded.clickhouse.lanes import READER_LIMITS, WRITER_LIMITS
 from deploy.embedded.clickhouse.readonly_settings import ReaderLimits
 from deploy.embedded.clickhouse.users import Users
 
