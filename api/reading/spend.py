@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any, Final, ParamSpec, TypeVar
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
-from api.errors import unavailable
+from api.errors import Refused, unavailable
 from schemas.cycles import Cycle
 from schemas.records import UNASSIGNED
 from schemas.settings import Settings
@@ -26,6 +26,7 @@ from warehouse.connection import WarehouseError, connect
 PICO_A_CENT: Final = 10**10
 RETRY_S: Final = 5
 QUESTIONS_AT_ONCE_MAX: Final = 16
+PLACE_WAIT_S: Final = 2.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,6 +70,10 @@ def quotient(numerator: int, denominator: int) -> float:
     return numerator / denominator if rest else whole
 
 
+def _busy() -> Refused:
+    return unavailable("busy", "Too many questions about usage and spend are asked.", RETRY_S)
+
+
 @dataclass
 class GroupSpend:
     """What one group cost in a period."""
@@ -80,7 +85,8 @@ class GroupSpend:
 class Spend:
     """Questions to ClickHouse. Each blocks its thread; one client serves all threads.
 
-    Every question raises Refused (503) where ClickHouse does not answer.
+    Every question raises Refused (503) where ClickHouse does not answer, or too many questions
+    wait for it: a ClickHouse that hangs must not take the threads of all other requests.
     """
 
     def __init__(self, settings: Settings, connector: Callable[[Settings], Any] = connect) -> None:
@@ -89,10 +95,16 @@ class Spend:
         self._client: Any = None
         self._lock = Lock()
         self._threads = ThreadPoolExecutor(QUESTIONS_AT_ONCE_MAX, "spend")
+        self._places = BoundedSemaphore(QUESTIONS_AT_ONCE_MAX)
+        self._soon = BoundedSemaphore(2 * QUESTIONS_AT_ONCE_MAX)
 
     def soon(self, question: Callable[P, T], *given: P.args, **named: P.kwargs) -> Future[T]:
         """Asks one of the questions below in another thread, while this one reads the database."""
-        return self._threads.submit(question, *given, **named)
+        if not self._soon.acquire(timeout=PLACE_WAIT_S):
+            raise _busy()
+        asked = self._threads.submit(question, *given, **named)
+        asked.add_done_callback(lambda _: self._soon.release())
+        return asked
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -101,6 +113,8 @@ class Spend:
 
     def query(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """The rows of one statement. Raises Refused (503)."""
+        if not self._places.acquire(timeout=PLACE_WAIT_S):
+            raise _busy()
         try:
             with self._lock:
                 if self._client is None:
@@ -110,6 +124,8 @@ class Spend:
             raise unavailable(
                 "spend_unavailable", "Usage and spend cannot be read just now.", RETRY_S
             ) from error
+        finally:
+            self._places.release()
         return list(rows)
 
     def by_group(

@@ -14,6 +14,7 @@ from api.errors import Refused
 from api.outbox.compare import TOPIC_AHEAD
 from api.rules.keys import Scope
 from api.seed import add_grants, ensure_key, seed_organization
+from api.storage.ledgers import UNKNOWN_ORGANIZATION
 from cli.configuration import ADMIN_KEY, OPERATOR_KEY
 from cli.up import demo
 from cli.up.data_dir import DataDirectory
@@ -30,7 +31,7 @@ def prepare(settings: Settings, directory: DataDirectory, *, with_demo: bool) ->
             _ensure(settings, directory, ADMIN_KEY, Scope.ADMIN, DEMO_ORGANIZATION)
     except Refused as refused:
         advice = refused.what_to_do
-        if refused.code == TOPIC_AHEAD:
+        if refused.code in (TOPIC_AHEAD, UNKNOWN_ORGANIZATION):
             advice = "Run it in another terminal and start again, or take a fresh --data-dir."
         return f"control plane: {refused.message} {advice}"
     return ""

@@ -10,7 +10,7 @@ from fastapi.routing import iter_route_contexts
 
 from api import server
 from api.options import ApiOptions
-from api.web import admission
+from api.web import admission, gate
 from api.web.admission import KeyedRoute
 from api.web.context import Allow
 from api.web.gate import OPEN_PATHS
@@ -111,6 +111,17 @@ def test_what_is_refused_counts(make_settings: MakeSettings) -> None:
     with serving(make_settings(), rate_per_minute=3) as served, served.client("finance") as one:
         paths = ("/v1/organizations/org_b", "/v1/keys", "/nowhere", ORG)
         assert [one.get(path).status_code for path in paths] == [404, 403, 404, 429]
+
+
+def test_too_many_at_once_are_told_to_come_back(
+    served: Served, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "REQUESTS_AT_ONCE_MAX", 0)
+    for path in (ORG, "/teams/groups", "/scim/v2/Users"):
+        answer = admin.get(path)
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+    assert httpx.get(f"{served.url}/health/ready").status_code == 200
 
 
 def test_unknown_parameters_are_refused(served: Served, admin: httpx.Client) -> None:

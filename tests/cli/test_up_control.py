@@ -11,7 +11,7 @@ from api.rules.change import Control
 from api.rules.groups import delete_group
 from api.rules.keys import Scope, authenticate, revoke_key
 from api.seed import SEEDER, add_grants, ensure_key, seed_organization, waiting_facts
-from api.storage.ledgers import ApiKey, Grant, OutboxFact
+from api.storage.ledgers import UNKNOWN_ORGANIZATION, ApiKey, Grant, OutboxFact
 from api.storage.migrate import migrate
 from api.storage.models import Member, Organization
 from api.storage.store import Store, database_url
@@ -138,7 +138,12 @@ def test_months_that_came_since_get_their_grants(settings: Settings, control: Co
 
 
 @pytest.mark.parametrize(
-    ("code", "advice"), [(TOPIC_AHEAD, "take a fresh --data-dir"), (TOPIC_BEHIND, "Try again")]
+    ("code", "advice"),
+    [
+        (TOPIC_AHEAD, "take a fresh --data-dir"),
+        (UNKNOWN_ORGANIZATION, "take a fresh --data-dir"),
+        (TOPIC_BEHIND, "Try again"),
+    ],
 )
 def test_where_nothing_may_be_changed_it_says_why(
     settings: Settings, control: Control, tmp_path: Path, code: str, advice: str
