@@ -43,7 +43,8 @@ class _Letter:
 
 
 class Account:
-    """Give it all partitions with `add`, then `finish`; differences are noted on the way."""
+    """Give it all partitions with `add`, then `finish`, then `compare_clickhouse`; it notes
+    differences on the way."""
 
     def __init__(self, settings: Settings, sent: Mapping[At, Sent]) -> None:
         self.differences = Differences()
@@ -82,7 +83,7 @@ class Account:
             self.differences.note_wrong(f"a dead letter names {at}, which is no record")
 
     def finish(self) -> None:
-        """What only all partitions together tell; then ClickHouse."""
+        """What only all partitions together tell."""
         for at, record in self._open_usage:
             self._leftover_usage(at, record)
         for left, times in self._forwarded.items():
@@ -96,7 +97,27 @@ class Account:
                 self.counts["repeated_facts"] += 1
         for at in self._sent:
             self.differences.note_lost(f"{at} was acknowledged and is not in the topic")
-        self._compare_clickhouse()
+
+    def compare_clickhouse(self) -> None:
+        """Whether it has the rows of all outcomes, and no others. Blocks."""
+
+        def compare(what: str, stored: set[Any], expected: set[Any]) -> None:
+            for each in list(expected - stored)[:3]:
+                self.differences.note_lost(f"{what} {each!r:.300} is not in ClickHouse")
+            for each in list(stored - expected)[:3]:
+                self.differences.note_wrong(f"{what} {each!r:.300} is in ClickHouse only")
+
+        settings = self._settings
+        rated = rows(settings, "SELECT input_partition, input_offset FROM usage_rated")
+        compare("rated event", {tuple(row) for row in rated}, set(self._rated))
+        facts = rows(settings, "SELECT topic, input_partition, input_offset FROM facts_applied")
+        compare("fact", {tuple(row) for row in facts}, set(self._applied))
+        letters = {json.dumps(row) for row in rows(settings, LETTERS)}
+        compare("letter", letters, {json.dumps(row) for row in self._letter_rows.values()})
+        ((rejects,),) = rows(settings, "SELECT count() FROM sink_rejects")
+        if rejects:
+            self.differences.note_wrong(f"{rejects} rows are in sink_rejects")
+        self.counts["rows_in_clickhouse"] = len(rated) + len(facts) + len(letters)
 
     def _letters(self, contents: Contents) -> dict[At, _Letter]:
         parts: dict[At, list[Any]] = defaultdict(list)
@@ -205,25 +226,6 @@ class Account:
             self.counts["duplicates"] += 1
         else:
             self.differences.note_lost(f"{at}: {record.value!r:.200}")
-
-    def _compare_clickhouse(self) -> None:
-        def compare(what: str, stored: set[Any], expected: set[Any]) -> None:
-            for each in list(expected - stored)[:3]:
-                self.differences.note_lost(f"{what} {each!r:.300} is not in ClickHouse")
-            for each in list(stored - expected)[:3]:
-                self.differences.note_wrong(f"{what} {each!r:.300} is in ClickHouse only")
-
-        settings = self._settings
-        rated = rows(settings, "SELECT input_partition, input_offset FROM usage_rated")
-        compare("rated event", {tuple(row) for row in rated}, set(self._rated))
-        facts = rows(settings, "SELECT topic, input_partition, input_offset FROM facts_applied")
-        compare("fact", {tuple(row) for row in facts}, set(self._applied))
-        letters = {json.dumps(row) for row in rows(settings, LETTERS)}
-        compare("letter", letters, {json.dumps(row) for row in self._letter_rows.values()})
-        ((rejects,),) = rows(settings, "SELECT count() FROM sink_rejects")
-        if rejects:
-            self.differences.note_wrong(f"{rejects} rows are in sink_rejects")
-        self.counts["rows_in_clickhouse"] = len(rated) + len(facts) + len(letters)
 
 
 def _forwarded_from(said: Said) -> tuple[bytes | None, tuple[tuple[str, bytes | None], ...]]:

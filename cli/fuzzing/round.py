@@ -105,7 +105,8 @@ async def run_round(
         for partition in range(pipeline.settings.partitions):
             account.add(await read_partition(pipeline.settings, partition))
             say(f"partition {partition} counted: {account.differences.total} differences so far")
-        await asyncio.to_thread(account.finish)
+        account.finish()
+        await asyncio.to_thread(account.compare_clickhouse)
     finally:
         pipeline.stop_all()
     figures = {

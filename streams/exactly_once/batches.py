@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from faust.serializers.codecs import Codec, register
 
-from streams.wire.record_batch import ReadableBatch
+from streams.wire.record_batch import ReadableBatch, Unreadable
 
 PASS_THROUGH = "metering-pass-through"  # noqa: S105 - a codec's name
 
@@ -77,7 +77,12 @@ class Packed:
             if batch.base_offset >= start:
                 yield batch
             else:
-                yield (record for record in batch if record.offset >= start)
+                # An `Unreadable` stands for all that follow it.
+                yield (
+                    record
+                    for record in batch
+                    if record.offset >= start or isinstance(record, Unreadable)
+                )
 
 
 @dataclass(slots=True, eq=False)

@@ -22,6 +22,7 @@ from streams.exactly_once.assignor import CoLocatedAssignor
 from streams.exactly_once.batches import Batch
 from streams.exactly_once.fetching import IDLE_WAIT_S, POLL_S
 from streams.exactly_once.host import Host
+from streams.wire.whole_batches import note_poll
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -55,9 +56,7 @@ class _ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         )
 
     def note_poll(self) -> None:
-        """Tells the group that this worker polls: a consumer that is silent for too long leaves."""
-        with self._ensure_consumer()._subscription.fetch_context():
-            return
+        note_poll(self._ensure_consumer())
 
 
 class BatchConsumer(Consumer):  # type: ignore[misc]

@@ -12,6 +12,7 @@ become batches, so it is replaced there, for every consumer of the process. (3) 
 iterates over `next_batch()` and knows about checksums, markers and aborted transactions;
 `Fetcher._records` holds its results, and `fetched_records` counts what comes out. (4)
 `BatchBuilder` has `_builder`, `_relative_offset` and `_set_producer_state`, which insists on the C
-builder; a batch's first record is taken whatever its size. `tests/wire` fails where one of these no
-longer holds.
+builder; a batch's first record is taken whatever its size. (5) `_subscription.fetch_context()` is
+how a group hears that its member polls. `tests/wire` and `tests/exactly_once` fail where
+one of these no longer holds.
 """

@@ -1,4 +1,4 @@
-"""Reading a consumer's fetches by whole record batches, still packed."""
+"""Reading a consumer's fetches by whole record batches, still packed; and seeming to poll."""
 
 import asyncio
 from collections.abc import Iterator, Set
@@ -36,6 +36,12 @@ async def fetch_batches(
             drained.setdefault(tp, []).extend(batches)
             count += sum(batch.next_offset - batch.base_offset for batch in batches)
     return drained
+
+
+def note_poll(consumer: AIOKafkaConsumer) -> None:
+    """Tells the group that its member polls: one that is silent for too long leaves."""
+    with consumer._subscription.fetch_context():
+        return
 
 
 class _Results(dict[TopicPartition, Any]):
