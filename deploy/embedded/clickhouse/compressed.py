@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Final
 
 import lz4.block
-from clickhouse_cityhash.cityhash import CityHash128
 
 LZ4_METHOD: Final = 0x82
 # Method, compressed size with this head, plain size.
@@ -33,4 +32,7 @@ def _blocks(plain: bytes) -> Iterator[bytes]:
 
 def _checksum(block: bytes) -> bytes:
     """The first half comes first; the library returns both as one number that begins with it."""
+    # Loaded when a client asks for it; the sink and the reports never do.
+    from clickhouse_cityhash.cityhash import CityHash128
+
     return CHECKSUM.pack(*divmod(CityHash128(block), 1 << 64))
