@@ -11,8 +11,31 @@ from typing import Any, Final
 from schemas.settings import Settings
 from warehouse.statements import quoted_literal, quoted_name
 
-READER_SETTINGS: Final = "readonly = 1, max_execution_time = 60, max_memory_usage = 4000000000"
-"""Bounds of a reader's statement: seconds and bytes."""
+READER_LIMITS: Final = {
+    "max_execution_time": 60,
+    "max_memory_usage": 4_000_000_000,
+}
+"""What one statement of a reader may take, in seconds and bytes; it may ask for less."""
+
+READER_CONSTANTS: Final = {
+    "max_concurrent_queries_for_user": 8,
+    "max_memory_usage_for_user": 8_000_000_000,
+    "max_temporary_data_on_disk_size_for_user": 20_000_000_000,
+    "allow_ddl": 0,
+    "allow_introspection_functions": 0,
+}
+"""What all statements of a reader may take together, and what none may do."""
+
+READER_SETTINGS: Final = ", ".join(
+    [
+        # 2, not 1: clients send settings of their own with every statement, and 1 refuses those.
+        # It refuses writing just as well, and what may be set is bounded here.
+        "readonly = 2",
+        # 0 would mean without a limit.
+        *(f"{name} = {most} MIN 1 MAX {most}" for name, most in READER_LIMITS.items()),
+        *(f"{name} = {value} CONST" for name, value in READER_CONSTANTS.items()),
+    ]
+)
 
 ORGANIZATION_TABLES: Final = (
     "usage_rated_rows",
