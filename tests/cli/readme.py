@@ -18,6 +18,14 @@ ASKS = re.compile(
     r"\./metering (explain|report|dead-letters list)|curl .*\n?.*SELECT|call \"\$ADMIN\" \S+$"
 )
 """What only asks, and may be asked twice."""
+SCRIPT_HEAD = """\
+#!/usr/bin/env bash
+# README's walk in one go, with `./metering up --demo` running: each command is shown, then run.
+# Made from README by its test, which runs the same commands.
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+set -v
+
+"""
 END = "=== end of output ==="
 VISIBLE_S = 30.0
 """What was sent can be queried after about a second; a busy machine is given longer."""
@@ -50,6 +58,12 @@ def with_outputs(text: str, outputs: list[str]) -> str:
         return "```console\n" + "\n".join(lines) + "\n```\n"
 
     return BLOCK.sub(rewrite, text)
+
+
+def script(text: str) -> str:
+    """The commands of all examples as a script that is run from the checkout."""
+    commands = [example.command for block in blocks(text) for example in block]
+    return SCRIPT_HEAD + "\n".join(commands) + "\n"
 
 
 def normalized(output: str) -> str:

@@ -17,10 +17,11 @@ from cli import facts_import, groups, keys
 from cli.__main__ import app
 from deploy.embedded.child import PROJECT_ROOT, clean_environment
 from schemas.settings import DEFAULT_DATA_DIR, Settings
-from tests.cli.readme import Terminal, blocks, normalized, with_outputs
+from tests.cli.readme import Terminal, blocks, normalized, script, with_outputs
 from tests.cli.running_up import RunningUp
 
 README = PROJECT_ROOT / "README.md"
+WALK = PROJECT_ROOT / "docs" / "walk.sh"
 UPDATE = "METERING_README_UPDATE"
 
 
@@ -43,9 +44,14 @@ def test_the_commands_print_what_it_says(tmp_path: Path) -> None:
         up.end()
     if os.environ.get(UPDATE):
         README.write_text(with_outputs(text, printed), encoding="utf-8")
+        WALK.write_text(script(text), encoding="utf-8")
         return
     for example, output in zip(examples, printed, strict=True):
         assert normalized(output) == normalized(example.output), example.command
+
+
+def test_the_walk_as_one_script_has_the_same_commands() -> None:
+    assert WALK.read_text(encoding="utf-8") == script(README.read_text(encoding="utf-8"))
 
 
 def test_the_configuration_table_is_that_of_settings_and_options() -> None:
