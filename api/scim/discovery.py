@@ -7,7 +7,6 @@ from scim2_models import (
     Bulk,
     ChangePassword,
     Context,
-    EnterpriseUser,
     ETag,
     Filter,
     ListResponse,
@@ -21,7 +20,7 @@ from scim2_models import (
 )
 
 from api.errors import not_found
-from api.scim.resources import ScimGroup
+from api.scim.resources import ScimEnterpriseUser, ScimGroup
 from api.scim.service import PAGE_MAX
 
 RESPONSE: Final = Context.RESOURCE_QUERY_RESPONSE
@@ -60,7 +59,7 @@ def _resource_types(base: str) -> list[ResourceType]:
         }
         return ResourceType.model_validate(document)
 
-    enterprise = {"schema": str(EnterpriseUser.__schema__), "required": False}
+    enterprise = {"schema": str(ScimEnterpriseUser.__schema__), "required": False}
     return [
         described("User", str(User.__schema__), [enterprise]),
         described("Group", str(ScimGroup.__schema__), []),
@@ -68,7 +67,7 @@ def _resource_types(base: str) -> list[ResourceType]:
 
 
 def _schemas(base: str) -> list[Schema]:
-    found = [User.to_schema(), ScimGroup.to_schema(), EnterpriseUser.to_schema()]
+    found = [User.to_schema(), ScimGroup.to_schema(), ScimEnterpriseUser.to_schema()]
     for schema in found:
         schema.meta = Meta(resource_type="Schema", location=f"{base}/Schemas/{schema.id}")
     return found

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from scim2_models import ScimPolicy
 
+from api.scim import managers
+
 POLICY: Final = ScimPolicy(
     unknown=ScimPolicy.Unknown.ignore,
     remove_value_as_filter=ScimPolicy.RemoveValue.apply,
@@ -32,7 +34,7 @@ def clean_resource(document: dict[str, Any], known_schemas: frozenset[str]) -> d
     if isinstance(schemas, list):
         named = [one for one in schemas if isinstance(one, str)]
         cleaned["schemas"] = [one for one in named if one.lower() in known_schemas] or schemas
-    return _clean_values(cleaned)
+    return managers.clean_values(_clean_values(cleaned))
 
 
 def clean_operations(document: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +47,12 @@ def clean_operations(document: dict[str, Any]) -> dict[str, Any]:
         _clean_operation(operation) if isinstance(operation, dict) else operation
         for operation in operations
     ]
-    kept = [operation for operation in cleaned if operation is not None]
+    kept: list[Any] = []
+    for operation in cleaned:
+        if isinstance(operation, dict):
+            kept.extend(managers.whole(operation))
+        elif operation is not None:
+            kept.append(operation)
     return {**document, name: kept}
 
 
@@ -61,11 +68,11 @@ def _clean_operation(operation: dict[str, Any]) -> dict[str, Any] | None:
         if value and not rest:
             return None
         return {key: one for key, one in operation.items() if key != "path"} | {
-            "value": _clean_values(rest)
+            "value": managers.clean_values(_clean_values(rest))
         }
     if isinstance(path, str) and path.strip().lower() == "members":
         return {**operation, "value": _clean_members(value)}
-    return operation
+    return managers.clean_operation(operation)
 
 
 def _clean_values(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """SCIM resources and our rows, each made from the other."""
 
-import re
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field
@@ -16,12 +15,38 @@ from scim2_models import (
     Resource,
     User,
 )
+from scim2_models.path import (
+    CompareOperator,
+    Comparison,
+    FilterNode,
+    LogicalExpr,
+    LogicalOperator,
+    ValuePath,
+)
 
 from api.rules.provisioning import ProvisionedUser
 from api.scim.quirks import POLICY
 from api.storage.models import DirectoryGroup, Member
 
-ScimUser = User[EnterpriseUser]
+
+class ScimManager(ComplexAttribute):
+    """As the standard's, but nothing in it is required and the shown name is kept: neither Entra
+    nor Okta sends a reference, and Okta sends a name."""
+
+    value: Annotated[str | None, CaseExact.true] = None
+    ref: Annotated[Reference[User[Any]] | None, Mutability.read_write] = Field(
+        None, serialization_alias="$ref", validation_alias="$ref"
+    )
+    display_name: str | None = None
+
+
+class ScimEnterpriseUser(EnterpriseUser):
+    """The enterprise extension with managers as they come."""
+
+    manager: ScimManager | None = None  # type: ignore[assignment]
+
+
+ScimUser = User[ScimEnterpriseUser]
 
 
 class ScimGroupMember(ComplexAttribute):
@@ -125,18 +150,22 @@ def group_of(directory: DirectoryGroup, members: list[tuple[str, str]] | None, b
     )
 
 
-SIMPLE: Final = re.compile(
-    r"\s*(?:urn:[\w.:]+:)?(userName|externalId|id|displayName"
-    r"|emails(?:\[\s*type\s+eq\s+\"\w+\"\s*\])?(?:\.value)?)"
-    r"\s+eq\s+\"([^\"\\]*)\"\s*\Z",
-    re.IGNORECASE,
-)
+def equalities(node: FilterNode) -> dict[str, str]:
+    """The attributes (in lower case) that whatever matches the filter has exactly, and as what:
+    those that SQL can look up before the filter itself decides."""
+    match node:
+        case LogicalExpr(op=LogicalOperator.and_, terms=terms):
+            return {name: value for term in terms for name, value in equalities(term).items()}
+        case Comparison(op=CompareOperator.eq, value=str() as value, attr_path=path):
+            name = path.attr.lower()
+            is_whole = path.sub_attr is None or (name, path.sub_attr.lower()) == ("emails", "value")
+            return {name: value} if is_whole else {}
+        case ValuePath(attr_path=path, val_filter=inner) if path.attr.lower() == "emails":
+            values = equalities(inner)
+            return {"emails": values["value"]} if "value" in values else {}
+    return {}
 
 
-def simple_filter(text: str) -> tuple[str, str] | None:
-    """The attribute and value of the common `attribute eq "value"`, which SQL can look up."""
-    found = SIMPLE.match(text)
-    if not found:
-        return None
-    attribute = found[1].lower()
-    return ("emails" if attribute.startswith("emails") else attribute), found[2]
+def is_user_name(node: FilterNode) -> bool:
+    """Whether the filter asks for one user name and nothing else."""
+    return isinstance(node, Comparison) and "username" in equalities(node)

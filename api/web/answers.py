@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.complaints import complaint
 from api.errors import Refused
 
 SCIM_ERROR: Final = "urn:ietf:params:scim:api:messages:2.0:Error"
@@ -117,7 +118,7 @@ def add_error_handlers(app: FastAPI) -> None:
         refused = Refused(
             400,
             "invalid",
-            f"{where}: {first['msg']}.",
+            f"{where} {complaint(first)}.",
             where,
             "Compare the request with the OpenAPI document.",
         )

@@ -1,19 +1,22 @@
 """What Okta and Entra really send (`facts.md` §3), replayed."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
 
+from tests.api.scim_traffic import (
+    ADSCIM,
+    ENTERPRISE,
+    GROUP,
+    USER,
+    group,
+    members,
+    patch,
+    user,
+)
 from tests.api.serving import Served, serving
 from tests.conftest import MakeSettings
-
-USER = "urn:ietf:params:scim:schemas:core:2.0:User"
-GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
-ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
-ADSCIM = "http://schemas.microsoft.com/2006/11/ResourceManagement/ADSCIM/2.0/Group"
-PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 
 
 @pytest.fixture
@@ -27,48 +30,6 @@ def idp(served: Served) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {served.key('scim', 'org_a')}"}
     with httpx.Client(base_url=f"{served.url}/scim/v2", headers=headers, timeout=30) as client:
         yield client
-
-
-def user(idp: httpx.Client, name: str, **more: Any) -> str:
-    body = {
-        "schemas": [USER, ENTERPRISE],
-        "userName": f"{name}@example.com",
-        "externalId": f"ext-{name}",
-        "name": {"givenName": name.title(), "familyName": "Example"},
-        "emails": [{"primary": True, "type": "work", "value": f"{name}@example.com"}],
-        "displayName": name.title(),
-        "password": "Secret1!",
-        "active": True,
-        **more,
-    }
-    answer = idp.post("/Users", json=body)
-    assert answer.status_code == 201, answer.text
-    assert answer.headers["content-type"].startswith("application/scim+json")
-    assert "password" not in answer.text
-    user_id: str = answer.json()["id"]
-    return user_id
-
-
-def group(idp: httpx.Client, name: str, *members: str, schemas: tuple[str, ...] = (GROUP,)) -> str:
-    body = {
-        "schemas": list(schemas),
-        "displayName": name,
-        "externalId": f"ext-{name}",
-        "members": [{"value": one, "display": "x@example.com"} for one in members],
-    }
-    answer = idp.post("/Groups", json=body)
-    assert answer.status_code == 201, answer.text
-    group_id: str = answer.json()["id"]
-    return group_id
-
-
-def patch(idp: httpx.Client, path: str, *operations: dict[str, Any]) -> httpx.Response:
-    return idp.patch(path, json={"schemas": [PATCH], "Operations": list(operations)})
-
-
-def members(idp: httpx.Client, group_id: str) -> set[str]:
-    found = idp.get(f"/Groups/{group_id}").json().get("members", [])
-    return {one["value"] for one in found}
 
 
 # ---- Okta
@@ -175,6 +136,16 @@ def test_pages_are_stable_and_bounded(idp: httpx.Client) -> None:
     assert seen == made
     assert idp.get("/Users", params={"count": 0}).json()["totalResults"] == 5
     assert idp.get("/Users", params={"count": -1, "startIndex": -5}).json()["startIndex"] == 1
+
+
+def test_who_has_the_address_is_said_with_it(idp: httpx.Client) -> None:
+    ann = user(idp, "ann")
+    user(idp, "ben")
+    other = {"schemas": [USER], "userName": "cas", "emails": [{"value": "ANN@example.com"}]}
+    again = idp.post("/Users", json=other)
+    assert again.status_code == 409
+    assert "'ANN@example.com'" in again.json()["detail"]
+    assert ann in again.json()["detail"]
 
 
 # ---- Entra
