@@ -13,7 +13,7 @@ from fastapi_offline import FastAPIOffline
 
 from api.clock import Clock
 from api.ingest import Ingest
-from api.options import ApiOptions, alias_secret
+from api.options import ApiOptions
 from api.outbox.service import Outbox
 from api.reading.spend import Spend
 from api.rules.change import Control
@@ -75,7 +75,7 @@ def create_app(
     """The application on a migrated database. It starts and stops its own publishing."""
     chosen = options or ApiOptions()
     store = Store(database_url(settings))
-    control = Control(store, clock, alias_secret(settings))
+    control = Control(store, clock, settings.alias_secret.get_secret_value().encode())
     limits = RateLimits(
         {
             "api": chosen.rate_per_minute,

@@ -1,14 +1,9 @@
 """What only the API process is told: `METERING_API_*`, beside the settings that all share."""
 
 from ipaddress import ip_network
-from typing import Final
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from schemas.settings import Settings
-
-DEFAULT_ALIAS_SECRET: Final = "metering-alias-secret-for-embedded-use"  # noqa: S105 - known to all
 
 
 class ApiOptions(BaseSettings):
@@ -49,8 +44,3 @@ class ApiOptions(BaseSettings):
         """`public_url`, or where the process listens; without a slash at the end."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (self.public_url or f"http://{host}:{self.port}").rstrip("/")
-
-
-def alias_secret(settings: Settings) -> bytes:
-    """The key under which aliases are hashed; the embedded default protects nobody's address."""
-    return (settings.alias_secret.get_secret_value() or DEFAULT_ALIAS_SECRET).encode()

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from api.clock import Clock
 from api.ids import secret_hash
-from api.options import alias_secret
 from api.rules.change import Actor, Control
 from api.rules.credits import NewGrant, grant
 from api.rules.groups import create_group
@@ -174,6 +173,6 @@ def waiting_facts(settings: Settings, organization_ids: Iterable[str]) -> int:
 def _opened(settings: Settings, clock: Clock) -> Iterator[Control]:
     store = Store(database_url(settings))
     try:
-        yield Control(store, clock, alias_secret(settings))
+        yield Control(store, clock, settings.alias_secret.get_secret_value().encode())
     finally:
         store.close()

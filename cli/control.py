@@ -22,7 +22,6 @@ def opened(settings: "Settings") -> "Iterator[Control]":
     """The control plane on its migrated database. Raises Failure where it is not migrated, and
     turns what the rules refuse into a Failure."""
     from api.errors import Refused
-    from api.options import alias_secret
     from api.rules.change import Control
     from api.storage.revision import is_current
     from api.storage.store import Store, database_url, sqlite_file
@@ -35,7 +34,8 @@ def opened(settings: "Settings") -> "Iterator[Control]":
     try:
         if not is_current(store):
             raise Failure("The control plane's database is not migrated: `metering migrate`.")
-        yield Control(store, lambda: datetime.now(UTC), alias_secret(settings))
+        secret = settings.alias_secret.get_secret_value().encode()
+        yield Control(store, lambda: datetime.now(UTC), secret)
     except Refused as refused:
         raise Failure(f"{refused.message} {refused.what_to_do}".strip()) from refused
     finally:

@@ -32,7 +32,7 @@ from cli.masking import without_secrets
 from deploy.embedded.child import EngineError
 from deploy.embedded.java import find_java
 from schemas.release import code_digest
-from schemas.settings import Settings
+from schemas.settings import DEFAULT_ALIAS_SECRET, Settings
 from schemas.topics import all_topics
 from streams.kafka import LoginError, TopicsError, check_topics, cluster_id
 from warehouse.connection import WarehouseError, connect
@@ -100,8 +100,8 @@ def _settings(settings: Settings) -> list[Finding]:
     file = settings_file()
     findings = [Finding("ok", "settings", f"valid{f', with {file}' if file else ''}")]
     findings += [Finding("note", "settings", complaint) for complaint in unknown_variables()]
-    if not settings.alias_secret.get_secret_value():
-        text = "METERING_ALIAS_SECRET is not set: usage by alias is metered as unknown members"
+    if settings.alias_secret.get_secret_value() == DEFAULT_ALIAS_SECRET:
+        text = "METERING_ALIAS_SECRET is not set: hashes of addresses in the facts can be guessed"
         findings.append(Finding("note", "settings", text))
     return findings
 

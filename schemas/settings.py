@@ -12,6 +12,9 @@ FUTURE_LIMIT_S = 300
 DAY_S = 86_400
 DEFAULT_DATA_DIR = Path(__file__).resolve().parents[1].joinpath(".metering")
 """Beside the code, so that every command finds it from any working directory."""
+DEFAULT_ALIAS_SECRET = "metering-alias-secret-for-embedded-use"  # noqa: S105 - known to all
+"""Under which the control plane hashes aliases, and the worker looks for them, where none is set.
+It protects nobody's address."""
 
 
 class Settings(BaseSettings):
@@ -53,7 +56,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(9108, ge=0, le=65535)
     sink_metrics_port: int = Field(9109, ge=0, le=65535)
 
-    alias_secret: SecretStr = SecretStr("")
+    alias_secret: SecretStr = SecretStr(DEFAULT_ALIAS_SECRET)
     max_event_age_days: int = Field(35, ge=1, le=400)
     late_grace_s: int = Field(DAY_S, ge=0, le=35 * DAY_S)
     dedupe_window_days: int = Field(50, ge=2, le=800)
@@ -69,7 +72,9 @@ class Settings(BaseSettings):
     @field_validator("alias_secret")
     @classmethod
     def _secret_is_long_enough(cls, secret: SecretStr) -> SecretStr:
-        if secret.get_secret_value() and len(secret.get_secret_value()) < 16:
+        if not secret.get_secret_value():
+            return SecretStr(DEFAULT_ALIAS_SECRET)
+        if len(secret.get_secret_value()) < 16:
             raise ValueError("needs at least 16 characters")
         return secret
 

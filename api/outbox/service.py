@@ -13,7 +13,6 @@ import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from api.clock import Clock
-from api.options import alias_secret
 from api.outbox import metrics, names
 from api.outbox.compare import Halt
 from api.outbox.facts import TRANSIENT, FactPublisher
@@ -153,7 +152,7 @@ class Outbox:
 
     async def _write_names(self, outage: Outage) -> None:
         client: Any = await asyncio.to_thread(connect, self.settings)
-        secret = alias_secret(self.settings)
+        secret = self.settings.alias_secret.get_secret_value().encode()
         try:
             while True:
                 written = await asyncio.to_thread(names.write_round, self.store, client, secret)
