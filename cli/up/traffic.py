@@ -33,6 +33,9 @@ from schemas.topics import USAGE
 PUBLISH_TIMEOUT_S: Final = 60.0
 PUBLISH_LOOK_S: Final = 0.1
 PAUSE_S: Final = 1.0
+LIVELY_S: Final = 120.0
+"""So long a demo is looked at; then its usage comes seldom, and costs an idle machine little."""
+CALM_PAUSE_S: Final = 15.0
 EVENTS_A_ROUND: Final = 2
 SEND_TIMEOUT_S: Final = 60.0
 
@@ -101,9 +104,14 @@ async def _facts_published(settings: Settings, stopping: asyncio.Event) -> bool:
     return True
 
 
+def pause_s(running_s: float) -> float:
+    """Between two rounds of live usage, after so long a time of it."""
+    return PAUSE_S if running_s < LIVELY_S else CALM_PAUSE_S
+
+
 async def _trickle(publisher: _Publisher, stopping: asyncio.Event) -> None:
     random = Random()  # noqa: S311 - a demo, no secrets
-    said = False
+    said, started_s = False, time.monotonic()
     while not stopping.is_set():
         events = [
             demo.event_of(
@@ -124,6 +132,6 @@ async def _trickle(publisher: _Publisher, stopping: asyncio.Event) -> None:
                 log.warning("usage not acknowledged", error=one_line(error))
                 said = True
         try:
-            await asyncio.wait_for(stopping.wait(), PAUSE_S)
+            await asyncio.wait_for(stopping.wait(), pause_s(time.monotonic() - started_s))
         except TimeoutError:
             continue

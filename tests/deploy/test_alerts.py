@@ -94,6 +94,13 @@ CASES = {
     "ChangesRefused": Case(
         {"metering_outbox_halted": "0x20 1x40"}, {"metering_outbox_halted": "0x60"}
     ),
+    "UnknownOrganizationInTopic": Case(
+        {"metering_outbox_unknown_organizations": "0x20 1x40"},
+        {"metering_outbox_unknown_organizations": "0x60"},
+    ),
+    "KeysExpire": Case(
+        {"metering_api_keys_expiring": "0x20 1x40"}, {"metering_api_keys_expiring": "0x60"}
+    ),
     "FactsNotPublished": Case(
         {"metering_outbox_oldest_waiting_seconds": "0x20 0+60x40"},
         {"metering_outbox_oldest_waiting_seconds": "5x60"},

@@ -3,7 +3,10 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
@@ -12,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from deploy.embedded import EmbeddedKafka, EngineError
+from deploy.embedded.java import DEFAULT_JARS, kafka_classpath, locked_jars
 
 PARTITION = TopicPartition("usage", 0)
 
@@ -120,3 +124,45 @@ def test_a_setting_of_the_caller_wins(tmp_path: Path) -> None:
     written = kafka._write_properties().read_text()
     assert written.count("offsets.topic.num.partitions") == 1
     assert "offsets.topic.num.partitions=3\n" in written
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A Maven repository with the jars of this checkout, and its address."""
+    root = tmp_path / "repository"
+    for path in locked_jars():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).symlink_to(DEFAULT_JARS / Path(path).name)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(root))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield root, f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_jars_come_without_maven_from_a_named_repository(
+    repository: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka_classpath()  # those of this checkout, by Maven or as they are
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("MAVEN_REPOSITORY", repository[1])
+    fetched = tmp_path / "jars"
+    assert kafka_classpath(fetched) == f"{fetched}/*"
+    names = {path.name for path in DEFAULT_JARS.glob("*.jar")}
+    assert {path.name for path in fetched.glob("*.jar")} == names
+    for name in names:
+        assert (fetched / name).read_bytes() == (DEFAULT_JARS / name).read_bytes()
+
+
+def test_a_jar_that_is_another_is_refused(
+    repository: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAVEN_REPOSITORY", repository[1])
+    path = next(iter(locked_jars()))
+    (repository[0] / path).unlink()
+    (repository[0] / path).write_bytes(b"something else")
+    with pytest.raises(EngineError, match=r"is not the jar of jars\.lock"):
+        kafka_classpath(tmp_path / "jars")
+    assert list(tmp_path.glob("jars*")) == []
