@@ -260,11 +260,11 @@ class _Sink:
     async def _watch_stamps(self, checker: Inserter) -> None:
         while True:
             try:
-                found = await checker.text(COUNT_CHANGED_STAMPS, CHECK_SETTINGS)
+                answer = await checker.text(COUNT_CHANGED_STAMPS, CHECK_SETTINGS)
             except (RefusedError, UnavailableError) as error:
                 log.warning("stamps were not compared with late facts", problem=str(error))
             else:
-                metrics.STAMPS_CHANGED.set(int(found))
+                metrics.STAMPS_CHANGED.set(int(answer))
                 metrics.STAMPS_CHECKED.set_to_current_time()
             await asyncio.sleep(CHECK_INTERVAL_S)
 

@@ -63,11 +63,11 @@ async def _watch_lag(runtime: ExactlyOnce, health: WorkerHealth) -> None:
         await asyncio.sleep(LAG_INTERVAL_S)
         if not runtime.is_attached:
             continue
-        asked = [number for number, lane in runtime.lanes.items() if lane.running]
+        running = [number for number, lane in runtime.lanes.items() if lane.running]
         try:
             async with asyncio.timeout(LAG_TIMEOUT_S):
                 # A worker without partitions needs a broker all the same.
-                ends = await runtime.input_ends(asked or [ANY_PARTITION])
+                ends = await runtime.input_ends(running or [ANY_PARTITION])
         except (KafkaError, TimeoutError) as error:
             health.kafka.begin(str(error) or "no answer")
             continue

@@ -53,8 +53,8 @@ def run(
     directory = DataDirectory(data_directory())
     directory.lock()
     try:
-        given = {**_configured_ports(), "kafka": kafka_port, "clickhouse": clickhouse_port}
-        _run(directory, given, demo=demo)
+        ports = {**_configured_ports(), "kafka": kafka_port, "clickhouse": clickhouse_port}
+        _run(directory, ports, demo=demo)
     finally:
         directory.unlock()
 
@@ -62,13 +62,15 @@ def run(
 def _configured_ports() -> dict[str, int | None]:
     """Those that the environment or the named file chose; 0 leaves the choice to `up`."""
     options, variables = load_options(), explicit_variables()
-    chosen = {
+    settings = {
         "worker_metrics": ("METERING_METRICS_PORT", load_settings().metrics_port),
         "sink_metrics": ("METERING_SINK_METRICS_PORT", load_settings().sink_metrics_port),
         "api": ("METERING_API_PORT", options.port),
     }
     return {
-        name: port for name, (variable, port) in chosen.items() if port and variables.get(variable)
+        name: port
+        for name, (variable, port) in settings.items()
+        if port and variables.get(variable)
     }
 
 
@@ -225,7 +227,7 @@ class _Up:
 
         _say("demo: a week of usage of two organizations, then a live trickle")
         reader = self._clickhouse.reader
-        is_there = wait_for_usage(
+        has_usage = wait_for_usage(
             self._clickhouse.url,
             reader.name,
             reader.password,
@@ -235,7 +237,7 @@ class _Up:
             database=self._database,
         )
         arguments = _report_arguments(DEMO_ORGANIZATION)
-        if not is_there:
+        if not has_usage:
             _say(f"there is no usage yet; ask again with ./metering {' '.join(arguments)}")
             return
         outcome = _command(arguments, self._directory.path / UP_FILE, REPORT_TIMEOUT_S)

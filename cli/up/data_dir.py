@@ -57,38 +57,38 @@ class DataDirectory:
             self._lock.close()
             self._lock = None
 
-    def ports(self, given: Mapping[str, int | None]) -> tuple[dict[str, int], list[str]]:
+    def ports(self, configured: Mapping[str, int | None]) -> tuple[dict[str, int], list[str]]:
         """A port for each of `PORTS`, and a sentence for each kept one that had to change.
 
-        Raises `Failure` when a given one is taken.
+        Raises `Failure` when a configured one is taken.
         """
-        kept = self._read("ports.json")
-        chosen: dict[str, int] = {}
+        former = self._read("ports.json")
+        ports: dict[str, int] = {}
         changes = []
         for name in PORTS:
-            wanted = given.get(name)
-            if wanted is not None:
-                if not is_free(wanted):
-                    raise Failure(f"port {wanted} ({name}) is taken: choose another")
-                chosen[name] = wanted
+            port = configured.get(name)
+            if port is not None:
+                if not is_free(port):
+                    raise Failure(f"port {port} ({name}) is taken: choose another")
+                ports[name] = port
                 continue
-            last = kept.get(name)
-            if isinstance(last, int) and last not in chosen.values() and is_free(last):
-                chosen[name] = last
+            last = former.get(name)
+            if isinstance(last, int) and last not in ports.values() and is_free(last):
+                ports[name] = last
                 continue
-            chosen[name] = _another_port(set(chosen.values()))
+            ports[name] = _another_port(set(ports.values()))
             if last is not None:
-                changes.append(f"port {last} ({name}) is taken now; using {chosen[name]}")
-        self._write("ports.json", json.dumps(chosen, indent=2) + "\n")
-        return chosen, changes
+                changes.append(f"port {last} ({name}) is taken now; using {ports[name]}")
+        self._write("ports.json", json.dumps(ports, indent=2) + "\n")
+        return ports, changes
 
     def alias_secret(self) -> str:
         """Made once: aliases that were hashed with it must resolve for ever."""
-        kept = self.secret("alias_secret")
-        if not kept:
-            kept = secrets.token_urlsafe(ALIAS_SECRET_BYTES)
-            self.keep_secret("alias_secret", kept)
-        return kept
+        secret = self.secret("alias_secret")
+        if not secret:
+            secret = secrets.token_urlsafe(ALIAS_SECRET_BYTES)
+            self.keep_secret("alias_secret", secret)
+        return secret
 
     def secret(self, name: str) -> str:
         """A kept secret; empty where there is none of this name."""
@@ -96,8 +96,8 @@ class DataDirectory:
 
     def keep_secret(self, name: str, value: str) -> None:
         """It is on disk when this returns."""
-        kept = self._read(SECRETS_FILE) | {name: value}
-        self._write(SECRETS_FILE, json.dumps(kept, indent=2) + "\n")
+        all_secrets = self._read(SECRETS_FILE) | {name: value}
+        self._write(SECRETS_FILE, json.dumps(all_secrets, indent=2) + "\n")
 
     def write_settings(self, environment: Mapping[str, str]) -> Path:
         """For other commands (`cli.configuration`), and for `.` in a shell.
@@ -120,12 +120,12 @@ class DataDirectory:
 
     def _read(self, name: str) -> dict[str, object]:
         try:
-            found = json.loads((self.path / name).read_text(encoding="utf-8"))
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except ValueError as error:
             raise Failure(f"{self.path / name} is damaged ({error}): mend or remove it") from None
-        return dict(found)
+        return dict(content)
 
     def _write(self, name: str, text: str) -> Path:
         """Whole or not at all, and never readable by others, not even for a moment."""

@@ -164,8 +164,8 @@ class ChildProcess:
         return self._logs.why()
 
     def failure(self, what: str) -> EngineError:
-        said = self.why()
-        return EngineError(f"{self.name} {what}{f': {said}' if said else ''} ({self.output})")
+        cause = self.why()
+        return EngineError(f"{self.name} {what}{f': {cause}' if cause else ''} ({self.output})")
 
     def _guard(self) -> list[str]:
         if not self.die_with_parent:

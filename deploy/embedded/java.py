@@ -157,8 +157,8 @@ def _java_version(java: str) -> int:
         )
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    found = VERSION_PATTERN.search(outcome.stderr)
-    return int(found[1]) if found else 0
+    match = VERSION_PATTERN.search(outcome.stderr)
+    return int(match[1]) if match else 0
 
 
 def _packaged_java() -> str | None:

@@ -47,7 +47,7 @@ BROKER_SETTINGS: Mapping[str, str] = {
     # After `kill -9` the controller refuses the new broker until the old one's session ends: 9 s
     # by default. A stall longer than this fences the broker, which clients ride out by retrying.
     "broker.session.timeout.ms": "2000",
-    "broker.heartbeat.interval.ms": "300",
+    "broker.heartbeat.interval.ms": "600",
     # Expired transactions of killed workers hold back read_committed readers until noticed.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     # One lane commits at a time, so waiting for further offset commits to batch only adds 5 ms to
@@ -123,11 +123,11 @@ class EmbeddedKafka:
     @property
     def cluster_id(self) -> str:
         """Made on first use and kept in the data directory."""
-        kept = self.directory / "cluster-id"
-        if not kept.exists():
+        id_file = self.directory / "cluster-id"
+        if not id_file.exists():
             self.directory.mkdir(parents=True, exist_ok=True)
-            kept.write_text(_new_cluster_id())
-        return kept.read_text()
+            id_file.write_text(_new_cluster_id())
+        return id_file.read_text()
 
     def start(self, patience_seconds: float = START_PATIENCE_SECONDS) -> None:
         """Return once the broker serves requests; raise `EngineError` with why it does not when it

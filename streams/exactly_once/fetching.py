@@ -25,7 +25,7 @@ from streams.wire.whole_batches import fetch_batches, hand_out_whole_batches
 FETCH_WAIT_MS = 50
 """How long the broker may hold back an answer while a former one is buffered: what is buffered is
 asked for again only when this answer has come."""
-IDLE_WAIT_S = 0.5
+IDLE_WAIT_S = 1.0
 """The same, and how long a poll waits, while nothing is buffered: whatever comes ends the wait."""
 FETCH_BYTES = 2 << 20
 """Of one partition in one answer, compressed; a larger single record comes all the same."""

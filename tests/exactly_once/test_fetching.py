@@ -175,7 +175,7 @@ async def test_an_idle_reader_asks_seldom_and_hears_at_once(kafka: EmbeddedKafka
                 await _send(producer, topic, [value])
                 assert _values(await waiting) == [value]
                 (fetch_wait_ms,) = await _next_fetch_waits_ms(reader, 1)
-                assert fetch_wait_ms == 500
+                assert fetch_wait_ms == 1000
 
             # Buffered, since nobody asks for it: now an answer must not be held back for long.
             await _send(producer, topic, [b"c"], at=1)
