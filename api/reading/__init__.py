@@ -1,7 +1,7 @@
 """What answers are made of: queries of the control plane's tables and of ClickHouse.
 
-Lives here: whole lists in few statements (`tables`), the billing cycle a request is about
-(`billing_calendar`), spend (`spend`) and single usage events (`usage`).
+Lives here: whole lists in few statements (`tables`), the lists of `/v1` as queries (`lists`), the
+billing cycle a request is about (`billing_calendar`), spend (`spend`), single events (`usage`).
 May be imported: `api.storage`, `warehouse`, `schemas`. Never: rules, HTTP. Nothing here changes
 anything.
 """

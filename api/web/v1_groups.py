@@ -4,18 +4,18 @@ from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api import reading
 from api.errors import invalid
+from api.reading import lists
 from api.reading.billing_calendar import cycle_for
 from api.reading.spend import Amount
 from api.rules import groups as group_rules
 from api.rules.change import Change
 from api.rules.memberships import add_members, move_members, remove_members
-from api.storage.models import BillingGroup, DirectoryGroup, DirectoryMembership, GroupName
+from api.storage.models import BillingGroup, DirectoryGroup
 from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses
 from api.web.context import (
@@ -122,11 +122,7 @@ def get_group(
 def _one(session: Session, organization_id: str, group_id: str) -> dict[str, Any]:
     row = reading.group(session, organization_id, group_id)
     counts = reading.member_counts(session, organization_id)
-    names = session.scalars(
-        select(GroupName)
-        .where(GroupName.organization_id == organization_id, GroupName.group_id == group_id)
-        .order_by(GroupName.id)
-    )
+    names = session.scalars(lists.group_names(organization_id, group_id))
     conflicts = reading.sync_conflicts(session, organization_id, group_id)
     return _shown(
         row, counts.get(group_id, 0), reading.directory_names(session, organization_id)
@@ -286,24 +282,7 @@ def list_directory_groups(
     organization_id: OrganizationId,
     asked: Paging,
 ) -> Response:
-    counted = (
-        select(func.count())
-        .where(
-            DirectoryMembership.organization_id == DirectoryGroup.organization_id,
-            DirectoryMembership.directory_group_id == DirectoryGroup.id,
-        )
-        .correlate(DirectoryGroup)
-        .scalar_subquery()
-    )
-    query = (
-        select(DirectoryGroup, counted, BillingGroup.id)
-        .outerjoin(
-            BillingGroup,
-            (BillingGroup.organization_id == DirectoryGroup.organization_id)
-            & (BillingGroup.directory_group_id == DirectoryGroup.id),
-        )
-        .where(DirectoryGroup.organization_id == organization_id)
-    )
+    query = lists.directory_groups(organization_id)
     with api.store.read() as session:
         reading.organization(session, organization_id)
         return Json(page(session, asked, query, DirectoryGroup.id, _shown_directory))

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from api import reading
 from api.errors import not_found
+from api.reading import lists
 from api.rules import members as member_rules
 from api.rules import websites as website_rules
 from api.rules.change import Change
@@ -57,22 +58,7 @@ def list_members(
     asked: Paging,
     group_id: Annotated[str, Query(max_length=256)] = "",
 ) -> Response:
-    query = (
-        select(Member, Membership.group_id)
-        .outerjoin(
-            Membership,
-            (Membership.organization_id == Member.organization_id)
-            & (Membership.member_id == Member.id),
-        )
-        .where(
-            Member.organization_id == organization_id,
-            Member.erased_at.is_(None),
-        )
-    )
-    if group_id == UNASSIGNED:
-        query = query.where(Membership.group_id.is_(None), Member.active)
-    elif group_id:
-        query = query.where(Membership.group_id == group_id)
+    query = lists.members(organization_id, group_id)
     with api.store.read() as session:
         reading.organization(session, organization_id)
         return Json(page(session, asked, query, Member.id, shown_member))
