@@ -40,7 +40,9 @@ AssignedBy = Literal["scim", "api", "csv", "manual"]
 # ---- facts: topics `memberships` and `credits`
 
 
-class Settings(Struct, frozen=True, forbid_unknown_fields=True, tag="organization_settings"):
+class OrganizationSettings(
+    Struct, frozen=True, forbid_unknown_fields=True, tag="organization_settings"
+):
     """What an organization chose; replaces all of the former settings from `effective_at` on."""
 
     funding_group: FundingGroup = "member"
@@ -150,7 +152,7 @@ class Adjusted(Struct, frozen=True, forbid_unknown_fields=True, tag="adjusted"):
 
 MembershipFact = (
     OrganizationCreated
-    | Settings
+    | OrganizationSettings
     | MemberAssigned
     | MemberRemoved
     | MemberAlias
@@ -328,7 +330,7 @@ class Price(Struct, frozen=True):
 class SettingsSpan(Struct, frozen=True):
     effective_at: datetime
     version: int
-    settings: Settings
+    settings: OrganizationSettings
 
 
 class Timeline(Struct):
@@ -341,7 +343,7 @@ class Timeline(Struct):
 
 
 class Organization(Struct):
-    """Settings over time, and how far each topic's facts are applied."""
+    """Its settings over time, and how far each topic's facts are applied."""
 
     settings: list[SettingsSpan] = field(default_factory=list)
     memberships_version: int = 0

@@ -14,7 +14,7 @@ from api.storage.base import tells_settings
 from api.storage.ledgers import OutboxFact
 from schemas import codec, topics
 from schemas.cycles import BillingCalendar, CalendarChange, Cycle
-from schemas.records import OrganizationCreated, Settings
+from schemas.records import OrganizationCreated, OrganizationSettings
 
 
 def billing_calendar(session: Session, organization_id: str) -> BillingCalendar:
@@ -29,7 +29,7 @@ def billing_calendar(session: Session, organization_id: str) -> BillingCalendar:
     changes = []
     for record in map(codec.decode_membership, payloads):
         fact = record.fact
-        if isinstance(fact, OrganizationCreated | Settings):
+        if isinstance(fact, OrganizationCreated | OrganizationSettings):
             changes.append(
                 CalendarChange(
                     record.effective_at, record.version, fact.billing_anchor_day, fact.time_zone

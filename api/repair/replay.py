@@ -29,7 +29,7 @@ def apply_fact(
     fact: Any = record.fact
     if organization is None:
         organization = _make(session, record)
-    if isinstance(fact, records.OrganizationCreated | records.Settings):
+    if isinstance(fact, records.OrganizationCreated | records.OrganizationSettings):
         for name in fact.__struct_fields__:
             setattr(organization, name, getattr(fact, name))
         return organization

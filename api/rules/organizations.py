@@ -13,7 +13,8 @@ from api.rules.prices import tell_default_price
 from api.storage.ledgers import Price
 from api.storage.models import Organization
 from api.storage.store import lock_price_book
-from schemas.records import FundingGroup, OrganizationCreated, Settings
+from schemas import records
+from schemas.records import FundingGroup, OrganizationCreated
 from schemas.time_zones import is_time_zone
 
 
@@ -127,7 +128,7 @@ def change_settings(change: Change, name: str | None, settings: OrganizationSett
         organization.time_zone = settings.time_zone
         change.dimension("organization", organization.id)
         change.member_fact(
-            Settings(
+            records.OrganizationSettings(
                 settings.funding_group,
                 settings.credit_price_micro,
                 settings.currency,

@@ -172,7 +172,7 @@ class Tenant:
             yield self.memberships.publish(records.WebsiteAssigned(website, group), now, now)
 
     def _settings(self, now: datetime) -> Iterator[Message]:
-        fact = records.Settings(
+        fact = records.OrganizationSettings(
             self.random.choice(("member", "website")),
             credit_price_micro=self.random.randrange(5_000, 20_000),
         )

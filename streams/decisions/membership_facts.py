@@ -22,11 +22,11 @@ from schemas.records import (
     MembershipRecord,
     Organization,
     OrganizationCreated,
+    OrganizationSettings,
     Posting,
     Price,
     Prices,
     PriceSet,
-    Settings,
     SettingsSpan,
     Span,
     Timeline,
@@ -64,7 +64,7 @@ def decide_membership(record: MembershipRecord, draft: Draft, cause: Cause) -> R
 
 
 def _created(fact: OrganizationCreated, draft: Draft, cause: Cause) -> Result:
-    settings = Settings(**structs.asdict(fact))
+    settings = OrganizationSettings(**structs.asdict(fact))
     wrong = _check_settings(settings)
     if wrong is not None:
         return wrong
@@ -79,7 +79,7 @@ def _created(fact: OrganizationCreated, draft: Draft, cause: Cause) -> Result:
     return []
 
 
-def _settings(fact: Settings, draft: Draft, cause: Cause) -> Result:
+def _settings(fact: OrganizationSettings, draft: Draft, cause: Cause) -> Result:
     wrong = _check_settings(fact)
     if wrong is not None:
         return wrong
@@ -92,7 +92,7 @@ def _settings(fact: Settings, draft: Draft, cause: Cause) -> Result:
     return []
 
 
-def _check_settings(fact: Settings) -> Rejected | None:
+def _check_settings(fact: OrganizationSettings) -> Rejected | None:
     if not 0 <= fact.credit_price_micro <= INT64_MAX:
         return invalid(
             f"credit_price_micro is {shown(fact.credit_price_micro)}; it must be from 0 to "
@@ -270,7 +270,7 @@ def _with(spans: list[EffectiveT], span: EffectiveT) -> list[EffectiveT]:
 
 _DECISIONS: Final[dict[type[Any], Callable[[Any, Draft, Cause], Result]]] = {
     OrganizationCreated: _created,
-    Settings: _settings,
+    OrganizationSettings: _settings,
     MemberAssigned: _assigned,
     MemberRemoved: _removed,
     MemberAlias: _alias,

@@ -49,7 +49,7 @@ SETTINGS = st.fixed_dictionaries(
 def membership_facts() -> st.SearchStrategy[Any]:
     build = st.builds
     return st.one_of(
-        build(lambda s: records.Settings(**s), SETTINGS),
+        build(lambda s: records.OrganizationSettings(**s), SETTINGS),
         build(lambda s: records.OrganizationCreated(**s), SETTINGS),
         build(records.GroupCreated, GROUPS),
         build(records.GroupCreated, GROUPS),

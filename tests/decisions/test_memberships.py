@@ -12,7 +12,7 @@ from tests.decisions.tables import table
 from tests.decisions.worker import HOUR, ORG, T0, Worker, alias_hash, instant, worker_with_credits
 
 FACT_TYPES: dict[str, Any] = {
-    "settings": records.Settings,
+    "settings": records.OrganizationSettings,
     "created": records.OrganizationCreated,
     "assigned": records.MemberAssigned,
     "removed": records.MemberRemoved,

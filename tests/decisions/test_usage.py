@@ -207,7 +207,7 @@ class TestFunding:
 
     def test_the_websites_group_pays_where_the_organization_chose_so(self) -> None:
         worker = self.worker(0, 5_000, 5_000)
-        worker.publish(records.Settings(funding_group="website"), T0 - HOUR)
+        worker.publish(records.OrganizationSettings(funding_group="website"), T0 - HOUR)
         with_website = {"quantity": 1, "website_id": "web_3"}
         assert rated(worker, "1", data=with_website).funding_group_id == "b"
         assert rated(worker, "2", data={"quantity": 1}).funding_group_id == "a"
@@ -239,7 +239,7 @@ class TestFunding:
         worker = Worker()
         worker.publish(records.OrganizationCreated(currency="EUR"))
         worker.publish(records.PriceSet("ai.tokens", MICRO), T0 - HOUR)
-        worker.publish(records.Settings(currency="GBP"), T0 + HOUR)
+        worker.publish(records.OrganizationSettings(currency="GBP"), T0 + HOUR)
         assert rated(worker, time=T0 - HOUR).currency == "EUR"
 
 
