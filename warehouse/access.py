@@ -1,7 +1,7 @@
 """Who may read: the finance user, and readers who see one organization only.
 
-On a server these are users, grants and row policies. The embedded engine has no user store: there
-the HTTP front knows a read-only user, and nothing is done here.
+On a server these are users, grants and row policies. The embedded engine stores no users: there the
+HTTP front knows a read-only user (with the same limits in spirit), and nothing is done here.
 
 Views run with the rights of whoever asks, so grants and row policies lie on the stored tables.
 """

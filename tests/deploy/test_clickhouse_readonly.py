@@ -149,6 +149,26 @@ def test_a_statement_nested_too_deeply_is_its_own_refusal(engine: EmbeddedClickH
     assert ask(engine, engine.reader, "SELECT 1")[0] == 200
 
 
+def test_a_result_in_one_piece_is_limited_however_long_its_names_are(
+    engine: EmbeddedClickHouse,
+) -> None:
+    """The engine counts no memory for it; what is streamed needs no limit."""
+    for alias, rows in (("n", 1_000_000), ("n" * 100_000, 10_000)):
+        sql = f"SELECT number AS {alias} FROM numbers({rows})"
+        _, code, text = ask(engine, engine.reader, sql + " FORMAT JSON")
+        assert code == "396", text[:200]
+        _, code, _ = ask(engine, engine.reader, sql + " FORMAT JSON", max_result_rows="300000")
+        assert code == "396"
+    lines = ask(
+        engine, engine.reader, f"SELECT 1 AS {'n' * 100_000} FROM numbers(10000) FORMAT JSONEachRow"
+    )
+    assert lines[1] == "396"
+    more = "SELECT 1 FORMAT JSON SETTINGS max_result_rows = 100000000"
+    assert ask(engine, engine.reader, more)[1] == "452"
+    streamed = ask(engine, engine.reader, "SELECT number FROM numbers(1000000) FORMAT TSV")
+    assert (streamed[0], streamed[2].count(b"\n")) == (200, 1_000_000)
+
+
 def test_the_lists_name_what_the_engine_has() -> None:
     """A name that is gone may come back with another meaning."""
     connection = chdb.connect(":memory:")

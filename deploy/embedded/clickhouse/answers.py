@@ -24,6 +24,8 @@ STREAMED_FORMATS: Final = frozenset(
     {"Native", "TabSeparated", "TSV", "CSV", "RowBinary", "JSONEachRow"}
 )
 
+NAMES_CHARACTERS_MAX: Final = 4_000
+
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
@@ -52,8 +54,14 @@ class Question:
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the result can be sent while it is computed."""
-        return self.query.is_select and self.format in STREAMED_FORMATS
+        """Whether the result can be sent while it is computed.
+
+        A block of JSON lines repeats the columns' names 65,000 times before it can be sent, so a
+        statement with long ones is answered in one piece, which is limited.
+        """
+        has_long_names = self.format == "JSONEachRow" and len(self.query.sql) > NAMES_CHARACTERS_MAX
+        is_limited = self.session.is_reader and has_long_names
+        return self.query.is_select and self.format in STREAMED_FORMATS and not is_limited
 
     async def empty_result(self) -> bytes:
         """A Native result without rows; the engine writes nothing at all for it."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,7 +139,11 @@ class Engine:
             if NO_TREE in str(error):
                 raise readonly_refusal() from None
             raise
-        surroundings = Surroundings(session.parameters, self._functions, self._check_reader_setting)
+        surroundings = Surroundings(
+            session.parameters,
+            self._functions,
+            partial(self._check_reader_setting, statement_characters=len(query.sql)),
+        )
         try:
             check_tree(json.loads(tree), surroundings)
         except RecursionError:
@@ -150,14 +155,14 @@ class Engine:
             return read_query(DESCRIBE + checked.removeprefix(SELECT_ALL))
         return read_query(checked)
 
-    def _check_reader_setting(self, name: str, value: str) -> None:
+    def _check_reader_setting(self, name: str, value: str, statement_characters: int = 0) -> None:
         current = {
             **self._settings,
             **DEFAULT_SETTINGS,
             **self._limits.settings,
             "readonly": str(READONLY_DATA),
         }
-        check_reader_setting(name, value, self._limits, current)
+        check_reader_setting(name, value, self._limits, current, statement_characters)
 
     def insert(self, session: Session, insert: Insert) -> Mapping[str, str]:
         """All rows or none: a bad row inserts nothing. On return they survive `kill -9`."""
@@ -183,6 +188,8 @@ class Engine:
     def run(self, session: Session, query: Query, result_format: str) -> Answer:
         with self._connection(session) as connection:
             is_reading = self._check(connection, session, query.sql)
+            if session.is_reader:
+                self._limit_result(connection, session, query)
             result = connection.query(query.sql, result_format, params=dict(session.parameters))
             return Answer(
                 body=bytes(result.bytes()) if result.size() else b"",
@@ -219,6 +226,12 @@ class Engine:
                 params=dict(session.parameters),
             )
             return _name_and_type(bytes(described.bytes()))
+
+    def _limit_result(self, connection: Any, session: Session, query: Query) -> None:
+        """Of a result that is held in memory as a whole; a streamed one needs no limit."""
+        for name, most in self._limits.result(len(query.sql)).items():
+            asked = int(float(session.settings.get(name, "0")))
+            connection.query(f"SET {name}={min(asked, most) or most}")
 
     def _check(self, connection: Any, session: Session, sql: str) -> bool:
         """Whether the statement only reads; a read-only session gets through with no other."""

@@ -15,6 +15,10 @@ _HARMLESS: Final = allowed("settings")
 HARMLESS: Final = frozenset(name for name in _HARMLESS if not name.endswith("*"))
 HARMLESS_PREFIXES: Final = tuple(name[:-1] for name in _HARMLESS - HARMLESS)
 BLOCK_ROWS_MAX: Final = 1_048_576
+# Of a result in one piece: its values, its text, and what names of our own columns take in a row.
+RESULT_BYTES: Final = 256 * 1024**2
+RESULT_TEXT_BYTES: Final = 1024**3
+NAMES_BYTES: Final = 2048
 # The embedded engine allows these by default.
 SWITCHED_OFF: Final = {"allow_introspection_functions": "0", "allow_ddl": "0"}
 
@@ -40,6 +44,18 @@ class ReaderLimits:
             **SWITCHED_OFF,
         }
 
+    def result(self, statement_characters: int) -> Mapping[str, int]:
+        """How large a result may be that is answered in one piece.
+
+        The engine does not count what it writes results into, and many formats repeat the names of
+        columns in every row; a name can be as long as the statement.
+        """
+        row_bytes = NAMES_BYTES + 2 * statement_characters
+        return {
+            "max_result_rows": max(1, RESULT_TEXT_BYTES // row_bytes),
+            "max_result_bytes": RESULT_BYTES,
+        }
+
     @property
     def at_most(self) -> Mapping[str, int]:
         """What a statement may ask for itself; 0, the engine's word for unlimited, is refused."""
@@ -50,15 +66,20 @@ class ReaderLimits:
 
 
 def check_reader_setting(
-    name: str, value: str, limits: ReaderLimits, current: Mapping[str, str]
+    name: str,
+    value: str,
+    limits: ReaderLimits,
+    current: Mapping[str, str],
+    statement_characters: int = 0,
 ) -> None:
     """Refuse a change that could do more than change how the reader's own results look.
 
-    `current` are the values that hold without the change.
+    `current` are the values that hold without the change; the length is that of the statement
+    with the change in it.
     """
     if _plain(value) == _plain(current.get(name, "")):
         return
-    bound = limits.at_most.get(name)
+    bound = {**limits.at_most, **limits.result(statement_characters)}.get(name)
     if bound is not None:
         _check_bound(name, value, bound)
     elif name not in HARMLESS and not name.startswith(HARMLESS_PREFIXES):
