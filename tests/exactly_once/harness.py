@@ -143,7 +143,7 @@ class Counting:
         ]
 
     async def set_factor(self, key: str, factor: int) -> None:
-        await self._send("factors", key, {"key": key, "factor": factor})
+        await self.send("factors", key, {"key": key, "factor": factor})
 
     async def send_numbers(self, count: int, duplicates: float = 0.05) -> None:
         """Sends numbered numbers, some of them twice, without waiting for each."""
@@ -152,18 +152,18 @@ class Counting:
             self.sent[identity] = (key, self.rng.randrange(1, 9))
             row = {"id": identity, "key": key, "n": self.sent[identity][1]}
             for _ in range(2 if self.rng.random() < duplicates else 1):
-                await self._send("numbers", key, row, wait=False)
+                await self.send("numbers", key, row, wait=False)
         assert self._producer is not None
         await self._producer.flush()
 
     async def send_again(self, count: int) -> None:
         """The first so many numbers, as they were sent."""
         for identity, (key, n) in list(self.sent.items())[:count]:
-            await self._send("numbers", key, {"id": identity, "key": key, "n": n}, wait=False)
+            await self.send("numbers", key, {"id": identity, "key": key, "n": n}, wait=False)
         assert self._producer is not None
         await self._producer.flush()
 
-    async def _send(self, topic: str, key: str, row: dict[str, Any], wait: bool = True) -> None:
+    async def send(self, topic: str, key: str, row: dict[str, Any], wait: bool = True) -> None:
         assert self._producer is not None
         future = await self._producer.send(
             self.prefix + topic, msgspec.json.encode(row), key=key.encode()

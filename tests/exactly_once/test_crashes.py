@@ -97,7 +97,7 @@ async def test_facts_are_applied_before_the_numbers_sent_after_them(counting: Co
         await counting.set_factor("k0", factor)
         identity = f"f{factor}"
         counting.sent[identity] = ("k0", 1)
-        await counting._send("numbers", "k0", {"id": identity, "key": "k0", "n": 1})
+        await counting.send("numbers", "k0", {"id": identity, "key": "k0", "n": 1})
     totals = {row["id"]: row["total"] for row in await counting.totals(within_s=30)}
     series = [totals[f"f{factor}"] for factor in range(1000, 1040)]
     applied = [after - before for before, after in itertools.pairwise(series)]
