@@ -165,7 +165,8 @@ class ReadableBatch:
             batch = DefaultRecordBatch(packed)
         given = 0
         try:
-            records = iter(batch)
+            # aiokafka's batch may be asked for its iterator once, and `islice` asks each time.
+            records = chain(batch)
             while some := list(islice(records, CHUNK_RECORDS)):
                 yield some
                 given += len(some)

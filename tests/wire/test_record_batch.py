@@ -70,6 +70,14 @@ def test_header_names_of_any_bytes_are_read_and_the_records_around_them(codec: i
     assert others == [("", None), ("é", b"")]
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_only_what_is_odd_is_read_patiently(codec: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twin in Python takes thirty times as long."""
+    monkeypatch.setattr(record_batch, "_PatientBatch", None)
+    raw = batch(*(record(number, b"v%d" % number) for number in range(1_000)), codec=codec)
+    assert [each.value for each in unpacked(raw)] == [b"v%d" % number for number in range(1_000)]
+
+
 @pytest.mark.parametrize("compression", [None, "snappy", "zstd"])
 def test_a_name_is_written_as_the_bytes_that_it_was(compression: str | None) -> None:
     headers = [(ODD.decode("utf-8", "surrogateescape"), b"x"), ("plain", None)]
