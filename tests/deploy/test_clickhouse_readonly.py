@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from deploy.embedded import EmbeddedClickHouse
+from deploy.embedded.clickhouse import process
 from deploy.embedded.clickhouse.confinement import landlock_version
 from deploy.embedded.clickhouse.readonly import COMBINATORS, FUNCTIONS, SYSTEM_TABLES
 from tests.deploy.finance import ask, set_up
@@ -227,6 +228,16 @@ def test_the_engine_connects_to_nobody_and_starts_nothing(engine: EmbeddedClickH
         with pytest.raises(BlockingIOError):
             listening.accept()
     assert psutil.Process(engine.pid).children() == []
+
+
+def test_a_kernel_that_cannot_confine_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = EmbeddedClickHouse(tmp_path)
+    assert (engine.notice == "") == (landlock_version() > 0)
+    # No kernel without Landlock can be had here.
+    monkeypatch.setattr(process, "landlock_version", lambda: 0)
+    assert "no Landlock" in engine.notice
 
 
 def test_the_engine_is_given_no_secrets_of_its_parent(
