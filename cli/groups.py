@@ -1,7 +1,7 @@
 """`metering groups`: billing groups by hand and by file, under the same rules as by HTTP."""
 
 import sys
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,47 +16,67 @@ app = Commands("Billing groups.")
 GroupName = Annotated[str, typer.Argument(help="The group's name or id.")]
 Members = Annotated[list[str], typer.Argument(help="Members: ids or e-mail addresses.")]
 SHOWN_REFUSALS = 20
+WAYS = ("scim", "api", "csv", "manual")
 
 
 @app.command("list")
-def list_groups(organization: OrganizationOption) -> None:
-    """Every group: how it is configured, its members, its spend in this billing cycle."""
-    from api import reading
-    from api.errors import Refused
-    from api.reading.billing_calendar import cycle_for
-    from api.reading.spend import Spend
-    from cli.control import opened
-    from schemas.records import UNASSIGNED
+def list_groups(
+    organization: OrganizationOption,
+    search: Annotated[str, typer.Option(help="A part of the name, or the whole id.")] = "",
+    configured_by: Annotated[
+        str | None, typer.Option(metavar="|".join(WAYS), help="Only groups configured this way.")
+    ] = None,
+    cycle: Annotated[
+        str, typer.Option(metavar="DAY", help="A day of the billing cycle, as 2026-10-15.")
+    ] = "",
+) -> None:
+    """Every group: how it is configured, its members now, its spend in a billing cycle."""
+    from cli.group_tables import print_groups
 
-    settings = load_settings()
-    with opened(settings) as control, control.store.read() as session:
-        reading.organization(session, organization)
-        cycle = cycle_for(session, organization, None, datetime.now(UTC))
-        rows = reading.groups(session, organization)
-        counts = reading.member_counts(session, organization)
-    spend = Spend(settings)
-    try:
-        spent = spend.by_group(organization, cycle, {row.id for row in rows})
-        shown, otherwise = {group: f"{amount.cents:.6f}" for group, amount in spent.items()}, "0"
-    except Refused as refused:
-        typer.echo(refused.message, err=True)
-        shown, otherwise = {}, "?"
-    finally:
-        spend.close()
-    line = "{:<34} {:<28} {:<10} {:>7} {:>18}"
-    typer.echo(line.format("ID", "NAME", "CONFIGURED", "MEMBERS", "SPEND (CENTS)"))
-    for row in rows:
-        typer.echo(
-            line.format(
-                row.id,
-                row.name[:28],
-                row.configured_by,
-                counts.get(row.id, 0),
-                shown.get(row.id, otherwise),
-            )
-        )
-    rest = (counts[UNASSIGNED], shown.get(UNASSIGNED, otherwise))
-    typer.echo(line.format(UNASSIGNED, "Unassigned", "", *rest))
+    if configured_by not in (None, *WAYS):
+        raise typer.BadParameter(f"{configured_by!r} is none of {', '.join(WAYS)}.")
+    print_groups(load_settings(), organization, search, configured_by, _day(cycle))
+
+
+@app.command()
+def show(organization: OrganizationOption, group: GroupName) -> None:
+    """One group, `group_unassigned` too: its members, names and conflicts."""
+    from cli.group_tables import print_group
+
+    print_group(load_settings(), organization, group)
+
+
+@app.command()
+def directories(organization: OrganizationOption) -> None:
+    """The identity provider's groups, and the billing groups that follow them."""
+    from cli.group_tables import print_directories
+
+    print_directories(load_settings(), organization)
+
+
+@app.command()
+def attach(
+    organization: OrganizationOption,
+    group: GroupName,
+    directory_group: Annotated[str, typer.Argument(help="The directory group's name or id.")],
+) -> None:
+    """Sync a group with a directory group, whose members replace its own."""
+    from api.rules.groups import attach_directory
+
+    _change(
+        organization,
+        lambda change: attach_directory(
+            change, _group(change, group), _directory(change, directory_group)
+        ),
+    )
+
+
+@app.command()
+def detach(organization: OrganizationOption, group: GroupName) -> None:
+    """End the sync of a group; its members stay."""
+    from api.rules.groups import detach_directory
+
+    _change(organization, lambda change: detach_directory(change, _group(change, group)))
 
 
 @app.command()
@@ -199,23 +219,38 @@ def _change(organization: str, do: Any) -> Any:
         return do(change)
 
 
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no day; write it as 2026-10-15.") from error
+
+
 def _group(change: Any, named: str) -> str:
-    """The id of a group that was named by id or name."""
-    from api import reading
+    """The id of a group that was named by id or name; an id is never taken for another's name."""
+    from cli.group_tables import group_id_of
+
+    return group_id_of(change.session, change.organization_id, named)
+
+
+def _directory(change: Any, named: str) -> str:
+    """The id of a directory group that was named by id or name."""
+    from api.reading import directory_names
     from api.rules.names import fold
 
-    for row in reading.groups(change.session, change.organization_id):
-        if named == row.id or fold(named) == row.name_folded:
-            return str(row.id)
-    return named
+    names = directory_names(change.session, change.organization_id)
+    by_name = {fold(name): directory_id for directory_id, name in names.items()}
+    return named if named in names else by_name.get(fold(named.strip()), named)
 
 
 def _members(change: Any, named: list[str]) -> list[str]:
-    """The ids of members who were named by id or address."""
+    """The ids of members who were named by id, or else by an address."""
     from api.rules.members import find_by_address
+    from api.storage.models import Member
 
-    found = []
+    ids = []
     for one in named:
-        member = find_by_address(change, one) if "@" in one else None
-        found.append(one if member is None else str(member.id))
-    return found
+        is_id = change.session.get(Member, (change.organization_id, one)) is not None
+        holder = None if is_id else find_by_address(change, one)
+        ids.append(str(holder.id) if holder else one)
+    return ids

@@ -1,7 +1,8 @@
 """Reading the control plane's tables for answers: whole lists in few statements, as plain rows."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,7 @@ from api.storage.models import (
     Membership,
     Organization,
 )
+from schemas.codec import fold
 from schemas.cycles import Cycle
 from schemas.records import UNASSIGNED
 
@@ -63,6 +65,20 @@ def groups(session: Session, organization_id: str) -> Sequence[BillingGroup]:
         .where(BillingGroup.organization_id == organization_id, BillingGroup.deleted_at.is_(None))
         .order_by(BillingGroup.name_folded, BillingGroup.id)
     ).all()
+
+
+def matching(
+    rows: Iterable[BillingGroup], search: str, configured_by: str | None = None
+) -> list[BillingGroup]:
+    """Those whose name holds the text (upper or lower case), or whose id it is, and that are
+    configured in this way, where one is given."""
+    wanted = fold(search.strip())
+    return [
+        row
+        for row in rows
+        if (wanted in row.name_folded or search.strip() == row.id)
+        and configured_by in (None, row.configured_by)
+    ]
 
 
 def group(session: Session, organization_id: str, group_id: str) -> BillingGroup:
@@ -177,24 +193,44 @@ def directory_names(session: Session, organization_id: str) -> dict[str, str]:
 def sync_conflicts(
     session: Session, organization_id: str, group_id: str | None = None
 ) -> dict[str, list[str]]:
-    """Members whom several synced groups want, with the ids of those groups."""
+    """Active members whom several synced groups want, with the ids of those groups: the one that
+    has had the member longest, where it is, first."""
     rows = session.execute(
-        select(DirectoryMembership.member_id, BillingGroup.id)
+        select(
+            DirectoryMembership.member_id,
+            DirectoryMembership.joined_at,
+            BillingGroup.synced_at,
+            BillingGroup.id,
+        )
         .join(
             BillingGroup,
             (BillingGroup.organization_id == DirectoryMembership.organization_id)
             & (BillingGroup.directory_group_id == DirectoryMembership.directory_group_id),
         )
-        .where(DirectoryMembership.organization_id == organization_id)
-        .order_by(DirectoryMembership.member_id, BillingGroup.synced_at, BillingGroup.id)
-    ).all()
-    wanted: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        wanted[row[0]].append(row[1])
+        .join(
+            Member,
+            (Member.organization_id == DirectoryMembership.organization_id)
+            & (Member.id == DirectoryMembership.member_id),
+        )
+        .where(
+            DirectoryMembership.organization_id == organization_id,
+            Member.active,
+            Member.removed_at.is_(None),
+        )
+        .order_by(DirectoryMembership.member_id)
+    )
+    wanting: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
+    for member_id, joined_at, synced_at, synced_group_id in rows:
+        wanting[member_id].append((max(joined_at, synced_at or joined_at), synced_group_id))
+    conflicts = {
+        member_id: [wanted[1] for wanted in sorted(groups)]
+        for member_id, groups in wanting.items()
+        if len(groups) > 1
+    }
     return {
         member_id: group_ids
-        for member_id, group_ids in wanted.items()
-        if len(group_ids) > 1 and group_id in (None, *group_ids)
+        for member_id, group_ids in conflicts.items()
+        if group_id in (None, *group_ids)
     }
 
 

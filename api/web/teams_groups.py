@@ -96,6 +96,7 @@ def list_groups(api: ApiPart, caller: Reader, billing_cycle: BillingCycleDay = N
         people = api.spend.soon(api.spend.by_group_and_member, *asked)
         current = reading.current_people(session, organization_id)
         former = reading.former_people(session, organization_id, cycle)
+        conflicts = reading.sync_conflicts(session, organization_id)
     spent, by_member = days.result(), people.result()
     shown = [
         _reported(
@@ -105,6 +106,7 @@ def list_groups(api: ApiPart, caller: Reader, billing_cycle: BillingCycleDay = N
             spent.get(row.id),
             by_member.get(row.id, {}),
         )
+        | _conflicts(conflicts, row.id)
         for row in rows
     ]
     unassigned = _unassigned(
@@ -112,7 +114,7 @@ def list_groups(api: ApiPart, caller: Reader, billing_cycle: BillingCycleDay = N
         current.get(UNASSIGNED, []),
         spent.get(UNASSIGNED),
         by_member.get(UNASSIGNED, {}),
-    )
+    ) | _conflicts({}, UNASSIGNED)
     return Json(
         {"groups": shown, "unassignedGroup": unassigned, "billingCycle": shown_cycle(cycle)}
     )
@@ -138,6 +140,7 @@ def get_group(
         current = reading.current_people(session, organization_id, groupId)[groupId]
         former = reading.former_people(session, organization_id, cycle, groupId)[groupId]
         live = {one.id for one in reading.groups(session, organization_id)}
+        conflicts = reading.sync_conflicts(session, organization_id, groupId)
     spent = api.spend.by_group_and_day(organization_id, cycle, live).get(groupId)
     daily = api.spend.by_member_and_day(organization_id, cycle, live, groupId)
     totals = {member: sum(day.pico for day in days.values()) for member, days in daily.items()}
@@ -147,6 +150,7 @@ def get_group(
         shown = _reported(row, current, former, spent, totals)
     for person in (*current, *former):
         person.daily_spend = _days(daily.get(person.member_id, {}))
+    shown |= _conflicts(conflicts, groupId)
     return Json({"group": shown, "billingCycle": shown_cycle(cycle)})
 
 
@@ -272,6 +276,17 @@ def _described(row: BillingGroup) -> dict[str, Any]:
         "nameConflict": row.name_conflict,
         "createdAt": iso(row.created_at),
         "updatedAt": iso(row.updated_at),
+    }
+
+
+def _conflicts(conflicts: dict[str, list[str]], group_id: str) -> dict[str, Any]:
+    """The members of this group whom other synced groups want too, or the other way round."""
+    return {
+        "syncConflicts": [
+            {"userId": member_id, "groupIds": group_ids}
+            for member_id, group_ids in conflicts.items()
+            if group_id in group_ids
+        ]
     }
 
 

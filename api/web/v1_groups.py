@@ -1,7 +1,7 @@
 """`/v1/organizations/…`: groups, their members, moves, directory groups."""
 
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy.orm import Session
@@ -15,7 +15,7 @@ from api.reading.spend import Amount
 from api.rules import groups as group_rules
 from api.rules.change import Change
 from api.rules.memberships import add_members, move_members, remove_members
-from api.storage.models import BillingGroup, DirectoryGroup
+from api.storage.models import BillingGroup, DirectoryGroup, Organization
 from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses
 from api.web.context import (
@@ -53,7 +53,12 @@ def list_groups(
     caller: Reader,
     organization_id: OrganizationId,
     billing_cycle: Annotated[date | None, Query(description="A day of the cycle.")] = None,
+    search: Annotated[
+        str, Query(max_length=255, description="A part of the name, in any case, or the whole id.")
+    ] = "",
+    configured_by: Annotated[Literal["scim", "api", "csv", "manual"] | None, Query()] = None,
 ) -> Response:
+    """Unassigned is always there, whatever is searched for."""
     with api.store.read() as session:
         organization = reading.organization(session, organization_id)
         cycle = cycle_for(session, organization_id, billing_cycle, api.control.clock())
@@ -61,28 +66,33 @@ def list_groups(
         counts = reading.member_counts(session, organization_id)
         directories = reading.directory_names(session, organization_id)
     spent = api.spend.by_group(organization_id, cycle, {row.id for row in rows})
-    unassigned = {
-        "id": UNASSIGNED,
-        "name": "Unassigned",
-        "configured_by": "manual",
-        "directory_group_id": None,
-        "directory_group_name": None,
-        "name_conflict": None,
-        "member_count": counts[UNASSIGNED],
-        "created_at": iso(organization.created_at),
-        "updated_at": iso(organization.created_at),
-    }
+    unassigned = _unassigned(organization, counts[UNASSIGNED])
     return Json(
         {
             "items": [
                 _shown(row, counts.get(row.id, 0), directories) | _spend(spent.get(row.id))
-                for row in rows
+                for row in reading.matching(rows, search, configured_by)
             ],
             "unassigned": unassigned | _spend(spent.get(UNASSIGNED)),
             "cycle_start": iso(cycle.start),
             "cycle_end": iso(cycle.end),
         }
     )
+
+
+def _unassigned(organization: Organization, count: int) -> dict[str, Any]:
+    """Where members without a group are: shown as a group, though there is no row of it."""
+    return {
+        "id": UNASSIGNED,
+        "name": "Unassigned",
+        "configured_by": "manual",
+        "directory_group_id": None,
+        "directory_group_name": None,
+        "name_conflict": None,
+        "member_count": count,
+        "created_at": iso(organization.created_at),
+        "updated_at": iso(organization.created_at),
+    }
 
 
 def _spend(amount: Amount | None) -> dict[str, Any]:
@@ -120,8 +130,12 @@ def get_group(
 
 
 def _one(session: Session, organization_id: str, group_id: str) -> dict[str, Any]:
-    row = reading.group(session, organization_id, group_id)
     counts = reading.member_counts(session, organization_id)
+    if group_id == UNASSIGNED:
+        organization = reading.organization(session, organization_id)
+        no_history: dict[str, Any] = {"names": [], "sync_conflicts": []}
+        return _unassigned(organization, counts[UNASSIGNED]) | no_history
+    row = reading.group(session, organization_id, group_id)
     names = session.scalars(lists.group_names(organization_id, group_id))
     conflicts = reading.sync_conflicts(session, organization_id, group_id)
     return _shown(

@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from api.rules.change import Control
+from api.rules.directory import create_directory_group, set_directory_members
+from api.rules.groups import create_group
 from api.rules.members import NewMember, create_member
 from cli import groups, keys
 from cli.api import run_api
@@ -102,9 +104,66 @@ def test_the_list_shows_members_and_spend(
     }
     assert told == {
         "Sales": ["1", "3.660001"],
-        "Lab": ["0", "0"],
+        "Lab": ["0", "0.000000"],
         "Unassigned": ["1", "1.000000"],
     }
+
+
+def test_an_exact_id_beats_a_name(control) -> None:  # type: ignore[no-untyped-def]
+    with control.change("org_a", ADMIN) as change:
+        for group_id, name in (("a", "First"), ("b", "a")):
+            create_group(change, name, group_id)
+        create_member(change, NewMember("cas@example.com", member_id="ben@example.com"))
+    run("add", "-o", "org_a", "a", "ben@example.com")
+    assert places(control) == {"ben@example.com": "a"}
+    run("rename", "-o", "org_a", "a", "Renamed")
+    assert "Renamed (a)" in run("show", "-o", "org_a", "a")
+
+
+def test_groups_follow_the_directory_by_hand(control) -> None:  # type: ignore[no-untyped-def]
+    with control.change("org_a", ADMIN) as change:
+        made = [create_directory_group(change, name, None) for name in ("Dir sales", "Dir lab")]
+        for directory in made:
+            set_directory_members(change, directory, {"ann"})
+        for name in ("Sales", "Lab", "Dir lab"):
+            create_group(change, name, name.lower().replace(" ", "_"))
+    run("attach", "-o", "org_a", "Sales", "dir SALES")
+    run("attach", "-o", "org_a", "lab", made[1].id)
+    assert places(control) == {"ann": "sales"}
+    listed = run("list", "-o", "org_a")
+    assert "ann is wanted by Dir sales, Lab; it is in the first." in listed
+    assert "Lab cannot take the name 'Dir lab'" in listed
+    assert "it is in the first" in run("show", "-o", "org_a", "lab")
+    shown = [line.split() for line in run("directories", "-o", "org_a").splitlines()]
+    assert [line[1:] for line in shown[2:]] == [
+        ["Dir", "lab", "Lab"],
+        ["Dir", "sales", "Dir", "sales"],
+    ]
+    run("detach", "-o", "org_a", "sales")
+    assert places(control) == {"ann": "lab"}
+    with pytest.raises(Failure, match="no directory group"):
+        run("attach", "-o", "org_a", "sales", "nobody")
+
+
+def test_the_list_is_searched_and_filtered(control) -> None:  # type: ignore[no-untyped-def]
+    for name in ("Sales", "Field sales", "Lab"):
+        run("create", "-o", "org_a", name)
+    run("add", "-o", "org_a", "Lab", "ann")
+
+    def ids(*arguments: str) -> int:
+        return sum("group_" in line for line in run("list", "-o", "org_a", *arguments).splitlines())
+
+    assert (ids(), ids("--search", "SALES"), ids("--search", "x")) == (4, 3, 1)
+    assert (ids("--configured-by", "manual"), ids("--configured-by", "csv")) == (4, 1)
+    assert "ann" in run("show", "-o", "org_a", "Lab")
+    unassigned = run("show", "-o", "org_a", "group_unassigned")
+    assert "ben@example.com" in unassigned
+    assert "ann@example.com" not in unassigned
+    assert "Billing cycle 2026-02-01 00:00" in run("list", "-o", "org_a", "--cycle", "2026-02-10")
+    for wrong in (("--cycle", "yesterday"), ("--configured-by", "magic")):
+        assert CliRunner().invoke(groups.app, ["list", "-o", "org_a", *wrong]).exit_code == 2
+    with pytest.raises(Failure, match="no group 'x'"):
+        run("show", "-o", "org_a", "x")
 
 
 def test_files(control, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

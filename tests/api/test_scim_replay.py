@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from api import reading
 from tests.api.scim_traffic import (
     ADSCIM,
     ENTERPRISE,
@@ -332,6 +333,8 @@ def test_whom_two_synced_groups_want_is_shown_and_stays_in_the_first(
         for one in synced:
             conflicts = admin.get(f"{groups}/{one}").json()["sync_conflicts"]
             assert conflicts == [{"member_id": ann, "group_ids": synced}]
+        with served.control.store.read() as session:
+            assert reading.sync_conflicts(session, "org_a", "group_unassigned") == {}
         member = f"/v1/organizations/org_a/members/{ann}"
         again = {"op": "replace", "path": "members", "value": [{"value": ann}]}
         for directory in (*directories[::-1], *directories):

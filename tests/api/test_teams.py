@@ -7,6 +7,8 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
+from api.rules.directory import create_directory_group, set_directory_members
+from api.rules.groups import attach_directory, create_group
 from api.rules.members import NewMember, create_member
 from tests.api.conftest import ADMIN
 from tests.api.rated import RatedRow, insert_rated
@@ -247,3 +249,38 @@ def test_members(admin: httpx.Client) -> None:
         "role": "member",
         "isRemoved": False,
     }
+
+
+def test_whom_two_synced_groups_want_is_shown(admin: httpx.Client, served: Served) -> None:
+    with served.control.change("org_a", ADMIN) as change:
+        for name in ("sales", "lab"):
+            directory = create_directory_group(change, name, None)
+            create_group(change, name, name)
+            attach_directory(change, name, directory.id)
+            set_directory_members(change, directory, {"ann"})
+    listed = admin.get("/teams/groups").json()
+    conflict = [{"userId": "ann", "groupIds": ["lab", "sales"]}]
+    assert [group["syncConflicts"] for group in listed["groups"]] == [conflict, conflict]
+    assert listed["unassignedGroup"]["syncConflicts"] == []
+    assert admin.get("/teams/groups/sales").json()["group"]["syncConflicts"] == conflict
+
+
+def test_the_table_is_searched_and_unassigned_is_read_like_any_group(admin: httpx.Client) -> None:
+    table = "/v1/organizations/org_a/groups"
+    for name in ("Sales", "Field SALES", "Labor"):
+        create(admin, name)
+
+    def names(**asked: str) -> list[str]:
+        answer = admin.get(table, params=asked).json()
+        assert answer["unassigned"]["member_count"] == 2
+        return [one["name"] for one in answer["items"]]
+
+    assert names(search="sales") == ["Field SALES", "Sales"]
+    assert names(search="SALES", configured_by="api") == ["Field SALES", "Sales"]
+    assert names(configured_by="scim") == []
+    assert admin.get(table, params={"configured_by": "magic"}).status_code == 400
+    unassigned = admin.get(f"{table}/group_unassigned").json()
+    assert unassigned["member_count"] == 2
+    assert set(unassigned) == set(admin.get(f"{table}/{create(admin, 'X')}").json())
+    shown = admin.get("/teams/groups/group_unassigned").json()["group"]
+    assert [one["userId"] for one in shown["currentMembers"]] == ["ann", "ben"]

@@ -48,11 +48,19 @@ class Described(BaseModel):
     memberCount: int = Field(examples=[1])
 
 
+class SyncConflict(BaseModel):
+    """A member whom several synced groups want; it is in the first."""
+
+    userId: str = Field(examples=["user_42"])
+    groupIds: list[str]
+
+
 class Reported(Described):
     spendCents: float = Field(examples=[2450.125487])
     currentMembers: list[ReportedMember]
     formerMembers: list[ReportedMember]
     dailySpend: list[DailySpend]
+    syncConflicts: list[SyncConflict]
 
 
 class Changed(Described):

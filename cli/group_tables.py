@@ -1,0 +1,158 @@
+"""What `metering groups` shows: the table of groups, one group, and the directory's groups."""
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.errors import Failure
+from cli.tables import number, table, text
+from schemas.records import UNASSIGNED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from api.storage.models import BillingGroup
+    from schemas.cycles import Cycle
+    from schemas.settings import Settings
+
+
+def print_groups(
+    settings: "Settings",
+    organization_id: str,
+    search: str,
+    configured_by: str | None,
+    day: date | None,
+) -> None:
+    """The groups that are searched for, and Unassigned; with what is in conflict below them."""
+    from api import reading
+    from api.reading.billing_calendar import cycle_for
+    from cli.control import opened
+
+    with opened(settings) as control, control.store.read() as session:
+        reading.organization(session, organization_id)
+        cycle = cycle_for(session, organization_id, day, datetime.now(UTC))
+        live = reading.groups(session, organization_id)
+        counts = reading.member_counts(session, organization_id)
+        conflicts = reading.sync_conflicts(session, organization_id)
+    rows = reading.matching(live, search, configured_by)
+    spent, unspent = _spend(settings, organization_id, cycle, live)
+    shown = [(row.id, row.name, row.configured_by) for row in rows]
+    lines = table(
+        [
+            text("ID"),
+            text("Name"),
+            text("Configured by"),
+            number("Members"),
+            number("Spend (cents)"),
+        ],
+        [
+            (*said, str(counts.get(said[0], 0)), spent.get(said[0], unspent))
+            for said in (*shown, (UNASSIGNED, "Unassigned", ""))
+        ],
+    )
+    for line in [_cycle_line(cycle), "", *lines]:
+        typer.echo(line)
+    _print_conflicts(live, rows, conflicts)
+
+
+def _cycle_line(cycle: "Cycle") -> str:
+    return f"Billing cycle {cycle.start:%Y-%m-%d %H:%M} up to {cycle.end:%Y-%m-%d %H:%M} UTC"
+
+
+def _spend(
+    settings: "Settings", organization_id: str, cycle: "Cycle", live: "Sequence[BillingGroup]"
+) -> tuple[dict[str, str], str]:
+    """The spend of each group as it is shown, and what is shown for a group without any: that is
+    no 0 while nobody can tell."""
+    from api.errors import Refused
+    from api.reading.spend import Spend
+
+    spend = Spend(settings)
+    try:
+        amounts = spend.by_group(organization_id, cycle, {row.id for row in live})
+        return {group: f"{amount.cents:.6f}" for group, amount in amounts.items()}, "0.000000"
+    except Refused as refused:
+        typer.echo(refused.message, err=True)
+        return {}, "?"
+    finally:
+        spend.close()
+
+
+def _print_conflicts(
+    live: "Sequence[BillingGroup]", rows: "Sequence[BillingGroup]", conflicts: dict[str, list[str]]
+) -> None:
+    names = {row.id: row.name for row in live}
+    shown = {row.id for row in rows}
+    lines = [
+        f"{row.name} cannot take the name {row.name_conflict!r} of its directory group: taken."
+        for row in rows
+        if row.name_conflict
+    ]
+    lines += [
+        f"{member_id} is wanted by {', '.join(map(names.__getitem__, group_ids))}; "
+        "it is in the first."
+        for member_id, group_ids in conflicts.items()
+        if shown.intersection(group_ids)
+    ]
+    for line in ["", "Conflicts", *lines] if lines else []:
+        typer.echo(line)
+
+
+def print_group(settings: "Settings", organization_id: str, named: str) -> None:
+    """One group by its id or name. Raises Failure where there is none."""
+    from api import reading
+    from cli.control import opened
+
+    with opened(settings) as control, control.store.read() as session:
+        reading.organization(session, organization_id)
+        group_id = group_id_of(session, organization_id, named)
+        live = reading.groups(session, organization_id)
+        people = reading.current_people(session, organization_id, group_id)[group_id]
+        conflicts = reading.sync_conflicts(session, organization_id, group_id)
+        directories = reading.directory_names(session, organization_id)
+    row = next((row for row in live if row.id == group_id), None)
+    if row is None and group_id != UNASSIGNED:
+        raise Failure(f"There is no group {named!r}. `metering groups list` names all.")
+    typer.echo(f"{row.name if row else 'Unassigned'} ({group_id})")
+    if row is not None:
+        follows = directories.get(row.directory_group_id or "")
+        typer.echo(
+            f"Configured by {row.configured_by}" + (f", follows {follows!r}" if follows else "")
+        )
+    typer.echo("")
+    members = [(one.member_id, one.name, one.email, one.joined_at) for one in people]
+    columns = [text("Member"), text("Name"), text("E-mail"), text("Since")]
+    for line in table(columns, members) if members else ["No members"]:
+        typer.echo(line)
+    _print_conflicts(live, [row] if row else [], conflicts)
+
+
+def print_directories(settings: "Settings", organization_id: str) -> None:
+    """The directory groups, and which billing group follows each."""
+    from api import reading
+    from cli.control import opened
+
+    with opened(settings) as control, control.store.read() as session:
+        reading.organization(session, organization_id)
+        names = reading.directory_names(session, organization_id)
+        live = reading.groups(session, organization_id)
+    followers = {row.directory_group_id: row.name for row in live}
+    rows = sorted((name, one, followers.get(one, "")) for one, name in names.items())
+    columns = [text("ID"), text("Name"), text("Billing group")]
+    for line in table(columns, [(one, name, follower) for name, one, follower in rows]):
+        typer.echo(line)
+
+
+def group_id_of(session: "Session", organization_id: str, named: str) -> str:
+    """The id of a group that was named by id or name; an id is never taken for another's name.
+    What is neither comes back, to be refused by the rules."""
+    from api import reading
+    from api.rules.names import UNASSIGNED_NAME, fold
+
+    rows = reading.groups(session, organization_id)
+    by_name = {row.name_folded: str(row.id) for row in rows} | {fold(UNASSIGNED_NAME): UNASSIGNED}
+    is_id = named == UNASSIGNED or any(row.id == named for row in rows)
+    return named if is_id else by_name.get(fold(named.strip()), named)
