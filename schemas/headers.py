@@ -29,9 +29,9 @@ FORWARDED: Final = "metering-forwarded"
 
 
 def take_apart(
-    found: Sequence[tuple[str, bytes | None]],
+    pairs: Sequence[tuple[str, bytes | None]],
 ) -> tuple[list[tuple[str, bytes | None]], dict[str, bytes]]:
     """Of a dead letter: the original's headers, and those that the worker added."""
-    names = [name for name, _ in found]
+    names = [name for name, _ in pairs]
     begin = len(names) - 1 - names[::-1].index(REASON) if REASON in names else len(names)
-    return list(found[:begin]), {name: value or b"" for name, value in found[begin:]}
+    return list(pairs[:begin]), {name: value or b"" for name, value in pairs[begin:]}

@@ -74,10 +74,10 @@ def grant_organization_reader(
 
 def can_store_users(client: Any) -> bool:
     """Whether the engine keeps users made by SQL; the embedded one has only its built-in list."""
-    found = client.query(
+    directories = client.query(
         "SELECT count() FROM system.user_directories WHERE type NOT IN ('users_xml', 'users.xml')"
     )
-    return bool(found.result_rows[0][0])
+    return bool(directories.result_rows[0][0])
 
 
 def finance_statements(settings: Settings) -> list[str]:

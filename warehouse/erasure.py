@@ -85,30 +85,30 @@ def erase_member(client: Any, person: Erased) -> int:
 
 def erase_dead_letters(client: Any, person: Erased) -> int:
     """Empties what dead letters of the organization hold, where it names the person."""
-    found: Offsets = defaultdict(list)
+    places: Offsets = defaultdict(list)
     letters = client.query(_LETTERS, parameters={"organization": person.organization_id})
     # A value too large for one record lies in several, and an address may lie across two.
     for _, parts in groupby(letters.result_rows, key=lambda row: row[4]):
         rows = list(parts)
         if person.is_named_in(list(_texts(rows))):
             for cluster, topic, partition, offset, *_ in rows:
-                found[cluster, topic, partition].append(offset)
-    return _empty(client, _EMPTY_LETTERS, found)
+                places[cluster, topic, partition].append(offset)
+    return _empty(client, _EMPTY_LETTERS, places)
 
 
 def erase_rejects(client: Any, person: Erased) -> int:
     """Empties the rows of the organization that ClickHouse refused, where they name the person."""
-    found: Offsets = defaultdict(list)
+    places: Offsets = defaultdict(list)
     for cluster, topic, partition, offset, value in client.query(_REJECTS).result_rows:
         texts = list(_texts_of(b64decode(value)))
         if person.organization_id in texts and person.is_named_in(texts):
-            found[cluster, topic, partition].append(offset)
-    return _empty(client, _EMPTY_REJECTS, found)
+            places[cluster, topic, partition].append(offset)
+    return _empty(client, _EMPTY_REJECTS, places)
 
 
-def _empty(client: Any, statement: str, found: Offsets) -> int:
+def _empty(client: Any, statement: str, places: Offsets) -> int:
     """How many those were."""
-    for (cluster, topic, partition), offsets in found.items():
+    for (cluster, topic, partition), offsets in places.items():
         for start in range(0, len(offsets), OFFSETS_A_STATEMENT):
             client.command(
                 statement,
@@ -120,7 +120,7 @@ def _empty(client: Any, statement: str, found: Offsets) -> int:
                     "offsets": offsets[start : start + OFFSETS_A_STATEMENT],
                 },
             )
-    return sum(len(set(offsets)) for offsets in found.values())
+    return sum(len(set(offsets)) for offsets in places.values())
 
 
 def _texts(rows: list[Any]) -> Iterator[str]:

@@ -113,7 +113,7 @@ def _explained(client: Any, rows: list[Row]) -> EventExplained:
 
 def _group(client: Any, event: Row, view: str) -> tuple[str, str]:
     """Of revision 0; of a correction whose event is not there yet, as stamped."""
-    found = client.query(
+    groups = client.query(
         _KNOWN_NOW,
         parameters={
             "view": view,
@@ -123,7 +123,7 @@ def _group(client: Any, event: Row, view: str) -> tuple[str, str]:
             "time": event["event_time"].strftime("%Y-%m-%d %H:%M:%S.%f"),
         },
     ).result_rows
-    if not found:
+    if not groups:
         return event["stamped_group_id"], event["stamped_group_id"]
-    group_id, group_name = found[0]
+    group_id, group_name = groups[0]
     return group_id, group_name

@@ -86,22 +86,22 @@ def migrate(settings: Settings) -> MigrationReport:
 def packaged_migrations() -> list[Migration]:
     """The files of this release, by number; numbers are 1, 2, 3 … without gaps."""
     folder = resources.files("schemas") / "migrations" / "clickhouse"
-    found = []
+    listed = []
     for file in folder.iterdir():
         matched = _FILE_NAME.fullmatch(file.name)
         if matched:
-            found.append(Migration(int(matched[1]), file.name, file.read_text(encoding="utf-8")))
-    found.sort(key=lambda migration: migration.number)
-    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+            listed.append(Migration(int(matched[1]), file.name, file.read_text(encoding="utf-8")))
+    listed.sort(key=lambda migration: migration.number)
+    if [migration.number for migration in listed] != list(range(1, len(listed) + 1)):
         raise MigrationError("the migrations are not numbered 1, 2, 3 … without gaps")
-    return found
+    return listed
 
 
 def pending(migrations: list[Migration], applied: Mapping[int, tuple[str, str]]) -> list[Migration]:
     """What is still to be applied; `applied` maps a number to its name and checksum."""
-    known = {migration.number: migration for migration in migrations}
+    by_number = {migration.number: migration for migration in migrations}
     for number, (name, checksum) in sorted(applied.items()):
-        migration = known.get(number)
+        migration = by_number.get(number)
         if migration is None:
             raise MigrationError(
                 f"the database has migration {name}, which this release does not know: "

@@ -141,7 +141,7 @@ def _query_rows(
         names=_NAMES_JOIN.format(column=named[0], view=named[1]) if named else "",
         order="s.id" if by == "day" else "s.cost_micro DESC, s.id",
     )
-    found = client.query(
+    answer = client.query(
         sql,
         parameters={
             "organization": organization_id,
@@ -150,7 +150,7 @@ def _query_rows(
             "time_zone": period.time_zone,
         },
     )
-    return [_row(columns) for columns in found.result_rows]
+    return [_row(columns) for columns in answer.result_rows]
 
 
 def _row(columns: Sequence[Any]) -> SpendRow:

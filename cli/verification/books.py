@@ -59,7 +59,9 @@ class Organization:
     consumed: dict[tuple[str, int], tuple[Any, ...]] = field(default_factory=dict)
     version: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     stopped: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    said: dict[tuple[str, str], list[Fact]] = field(default_factory=lambda: defaultdict(list))
+    facts_about: dict[tuple[str, str], list[Fact]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
     """Applied facts by what they are about."""
     grants: dict[str, GivenGrant] = field(default_factory=dict)
     by_pool: dict[PoolId, list[GivenGrant]] = field(default_factory=lambda: defaultdict(list))
@@ -70,7 +72,7 @@ class Organization:
     def as_of(self, kind: str, name: str, at: datetime, **having: Any) -> Fact | None:
         facts = [
             fact
-            for fact in self.said.get((kind, name), ())
+            for fact in self.facts_about.get((kind, name), ())
             if fact.effective_at <= at and all(fact[k] == v for k, v in having.items())
         ]
         return max(facts, key=lambda fact: (fact.effective_at, fact.version), default=None)
@@ -80,12 +82,12 @@ class Organization:
 
     def settings(self, at: datetime) -> Fact:
         """Those by then; before any, the first."""
-        facts = self.said["settings", ""]
+        facts = self.facts_about["settings", ""]
         earliest = min(facts, key=lambda fact: (fact.effective_at, fact.version))
         return self.as_of("settings", "", at) or earliest
 
     def deleted_at(self, group_id: str) -> datetime | None:
-        deletions = self.said.get(("deletion", group_id))
+        deletions = self.facts_about.get(("deletion", group_id))
         return deletions[0].effective_at if deletions else None
 
     def group(self, kind: str, name: str, at: datetime) -> tuple[str, int]:
@@ -99,8 +101,10 @@ class Organization:
         return (UNASSIGNED if gone else group_id), fact.version
 
     def move(self, entry_id: str, legs: list[tuple[str, str, int]], pool: PoolId) -> list[Movement]:
-        moved = [Movement(entry_id, a, pool, grant, amount) for a, grant, amount in legs if amount]
-        for movement in moved:
+        movements = [
+            Movement(entry_id, a, pool, grant, amount) for a, grant, amount in legs if amount
+        ]
+        for movement in movements:
             if movement.account == "available":
                 grant = self.grants[movement.grant_id]
                 grant.left_micro += movement.amount_micro
@@ -108,8 +112,8 @@ class Organization:
                     grant.spent_micro -= movement.amount_micro
             elif movement.account == "debt":
                 self.debt[pool] -= movement.amount_micro
-        self.movements += moved
-        return moved
+        self.movements += movements
+        return movements
 
     def spend(self, pool: PoolId, amount_micro: int, at: datetime) -> list[tuple[str, int]]:
         """What each grant would pay."""

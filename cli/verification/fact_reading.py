@@ -127,34 +127,34 @@ def _read_document(topic: str, document: Any) -> Fact:
     )
 
 
-def _typed(name: str, given: Any) -> Any:
+def _typed(name: str, raw: Any) -> Any:
     if name in CHOICES:
-        if given not in CHOICES[name]:
+        if raw not in CHOICES[name]:
             raise ValueError(name)
-        return given
+        return raw
     if name in INTEGERS:
-        return _integer(given)
+        return _integer(raw)
     if name in BOOLEANS:
-        if not isinstance(given, bool):
+        if not isinstance(raw, bool):
             raise ValueError(name)
-        return given
+        return raw
     if name == "expires_at":
-        return None if given is None else read_instant(given)
-    return _string(given)
+        return None if raw is None else read_instant(raw)
+    return _string(raw)
 
 
-def _string(given: Any) -> str:
-    if not isinstance(given, str):
+def _string(raw: Any) -> str:
+    if not isinstance(raw, str):
         raise TypeError("not a string")
-    return given
+    return raw
 
 
-def _integer(given: Any) -> int:
-    if isinstance(given, int) and not isinstance(given, bool):
-        return given
-    if not isinstance(given, Number) or re.fullmatch("-?[0-9]+", given.text) is None:
+def _integer(raw: Any) -> int:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return raw
+    if not isinstance(raw, Number) or re.fullmatch("-?[0-9]+", raw.text) is None:
         raise TypeError("not an integer")
-    return int(given.text)
+    return int(raw.text)
 
 
 def check_values(fact: Fact) -> None:

@@ -33,7 +33,7 @@ def apply_fact(organization: Organization, fact: Fact, now: datetime) -> list[Mo
     _check_membership(organization, fact)
     if fact.type in SUBJECT:
         kind, name = SUBJECT[fact.type]
-        organization.said[kind, fact[name] if name else ""].append(fact)
+        organization.facts_about[kind, fact[name] if name else ""].append(fact)
     if fact.type == "group_deleted" and fact.effective_at <= now:
         return close_group(organization, fact["group_id"])
     return []
@@ -45,14 +45,14 @@ def close_group(organization: Organization, group_id: str) -> list[Movement]:
         return []
     organization.closed.add(group_id)
     pool: PoolId = ("group", group_id)
-    moved: list[Movement] = []
+    movements: list[Movement] = []
     for grant in sorted(organization.by_pool[pool], key=GivenGrant.burns):
         entry_id, left = closing_entry(group_id, grant.grant_id), grant.left_micro
         legs = [("available", grant.grant_id, -left), ("forfeited", grant.grant_id, left)]
-        moved += organization.move(entry_id, legs, pool)
+        movements += organization.move(entry_id, legs, pool)
     owed = organization.debt[pool]
     legs = [("debt", "", owed), ("uncollected", "", -owed)]
-    return moved + organization.move(f"group-debt:{group_id}", legs, pool)
+    return movements + organization.move(f"group-debt:{group_id}", legs, pool)
 
 
 def closing_entries(organization: Organization, group_id: str) -> list[str]:
@@ -73,20 +73,20 @@ def closing_entry(group_id: str, grant_id: str) -> str:
 
 
 def _check_membership(organization: Organization, fact: Fact) -> None:
-    said = organization.said
+    facts_about = organization.facts_about
     if fact.type == "organization_created":
-        refuse_if(bool(said.get(("settings", ""))), Reason.ORGANIZATION_EXISTS)
+        refuse_if(bool(facts_about.get(("settings", ""))), Reason.ORGANIZATION_EXISTS)
     if fact.type in ("group_created", "group_renamed", "group_deleted"):
         refuse_if(fact["group_id"] == UNASSIGNED, Reason.RESERVED_GROUP)
     if fact.type == "group_created":
-        refuse_if(bool(said.get(("group", fact["group_id"]))), Reason.GROUP_EXISTS)
+        refuse_if(bool(facts_about.get(("group", fact["group_id"]))), Reason.GROUP_EXISTS)
     if fact.type == "group_deleted":
-        refuse_if(not said.get(("group", fact["group_id"])), Reason.UNKNOWN_GROUP)
-        refuse_if(bool(said.get(("deletion", fact["group_id"]))), Reason.GROUP_DELETED)
+        refuse_if(not facts_about.get(("group", fact["group_id"])), Reason.UNKNOWN_GROUP)
+        refuse_if(bool(facts_about.get(("deletion", fact["group_id"]))), Reason.GROUP_DELETED)
     if fact.type in ("group_renamed", "member_assigned", "website_assigned"):
         _check_group(organization, fact["group_id"], fact.effective_at)
     if fact.type in ("member_removed", "member_alias"):
-        refuse_if(not said.get(("member", fact["member_id"])), Reason.UNKNOWN_MEMBER)
+        refuse_if(not facts_about.get(("member", fact["member_id"])), Reason.UNKNOWN_MEMBER)
     if fact.type == "member_alias":
         _check_alias(organization, fact)
 
@@ -94,7 +94,7 @@ def _check_membership(organization: Organization, fact: Fact) -> None:
 def _check_group(organization: Organization, group_id: str, at: datetime) -> None:
     if group_id == UNASSIGNED:
         return
-    refuse_if(not organization.said.get(("group", group_id)), Reason.UNKNOWN_GROUP)
+    refuse_if(not organization.facts_about.get(("group", group_id)), Reason.UNKNOWN_GROUP)
     deleted_at = organization.deleted_at(group_id)
     refuse_if(deleted_at is not None and deleted_at <= at, Reason.GROUP_DELETED)
 
@@ -108,7 +108,7 @@ def _check_alias(organization: Organization, fact: Fact) -> None:
         return
     holders = {holder} | {
         other["member_id"]
-        for other in organization.said.get(("alias", fact["alias_hash"]), ())
+        for other in organization.facts_about.get(("alias", fact["alias_hash"]), ())
         if other.effective_at > fact.effective_at and not other["removed"]
     }
     refuse_if(bool(holders - {"", fact["member_id"]}), Reason.ALIAS_TAKEN)
@@ -147,7 +147,7 @@ def _credit(organization: Organization, fact: Fact) -> list[Movement]:
 def _check_pool(organization: Organization, pool: PoolId, at: datetime) -> None:
     kind, pool_id = pool
     if kind == "website":
-        refuse_if(not organization.said.get(("website", pool_id)), Reason.UNKNOWN_WEBSITE)
+        refuse_if(not organization.facts_about.get(("website", pool_id)), Reason.UNKNOWN_WEBSITE)
         return
     refuse_if(pool_id == UNASSIGNED, Reason.RESERVED_GROUP)
     refuse_if(pool_id in organization.closed, Reason.GROUP_DELETED)

@@ -93,13 +93,13 @@ class Model:
         With `posted`, only entries among these: the clock strikes somewhat before its work is
         done, and what falls due in between waits for the next time.
         """
-        moved: list[Movement] = []
+        movements: list[Movement] = []
         for name, organization in self.organizations.items():
-            for (kind, group_id), facts in organization.said.items():
+            for (kind, group_id), facts in organization.facts_about.items():
                 if kind == "deletion" and facts[0].effective_at <= now:
                     entries = closing_entries(organization, group_id)
                     if posted is None or any((name, entry) in posted for entry in entries):
-                        moved += close_group(organization, group_id)
+                        movements += close_group(organization, group_id)
             for grant in organization.grants.values():
                 entry_id = f"forfeit:{grant.grant_id}"
                 expired = grant.expires_at and grant.expires_at + self.late_grace <= now
@@ -110,8 +110,8 @@ class Model:
                         ("available", grant.grant_id, -left),
                         ("forfeited", grant.grant_id, left),
                     ]
-                    moved += organization.move(entry_id, legs, grant.pool)
-        return moved
+                    movements += organization.move(entry_id, legs, grant.pool)
+        return movements
 
     def balances(self) -> dict[tuple[str, str, str], int]:
         """Balance by organization, pool kind and pool id, of every pool that ever moved."""
@@ -179,7 +179,7 @@ class Model:
         }
 
     def _resolve(self, organization: Organization, subject: str, at: datetime) -> tuple[str, str]:
-        if organization.said.get(("member", subject)):
+        if organization.facts_about.get(("member", subject)):
             return subject, "member"
         alias = organization.as_of("alias", self._alias_hash(subject), at)
         if alias is not None and not alias["removed"]:

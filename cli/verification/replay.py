@@ -151,12 +151,12 @@ class _Replay:
         if (row.input_topic, row.input_partition, row.input_offset) != ours:
             self._differences.note_wrong(f"{name_of(row)} names another input than {ours}")
         for name, value in due.items():
-            found = getattr(row, name)
+            actual = getattr(row, name)
             if name == "allocations":
-                found = [(each.pool, each.grant_id, each.amount_micro) for each in found]
-            if found != value:
+                actual = [(each.pool, each.grant_id, each.amount_micro) for each in actual]
+            if actual != value:
                 self._differences.note_wrong(
-                    f"{name_of(row)} at {record.offset}: {name} is {found!r}, but {value!r} is due"
+                    f"{name_of(row)} at {record.offset}: {name} is {actual!r}, but {value!r} is due"
                 )
 
     def _refused(self, record: Any, reason: Reason) -> None:
@@ -201,12 +201,12 @@ class _Replay:
     def _belongs_here(self, key: bytes | None) -> bool:
         if not key:
             return False
-        known = self._is_mine.get(key)
-        if known is None:
+        is_mine = self._is_mine.get(key)
+        if is_mine is None:
             hashed = murmur2(key) & 0x7FFFFFFF
-            known = hashed % self._settings.partitions == self._contents.partition
-            self._is_mine[key] = known
-        return known
+            is_mine = hashed % self._settings.partitions == self._contents.partition
+            self._is_mine[key] = is_mine
+        return is_mine
 
 
 def rows_of(contents: Contents) -> Iterator[RatedEvent]:

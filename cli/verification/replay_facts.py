@@ -85,7 +85,7 @@ class FactReplay:
 
     def deleted(self) -> Iterator[tuple[str, str]]:
         for name, organization in self._model.organizations.items():
-            for kind, group_id in organization.said:
+            for kind, group_id in organization.facts_about:
                 if kind == "deletion":
                     yield name, group_id
 
@@ -122,13 +122,13 @@ class FactReplay:
     def compare_refusal(self, topic: str, record: Any, reason: Reason) -> None:
         """The record must be in `dead-letters`, unchanged, with this reason."""
         where = f"{topic}[{self._contents.partition}] at {record.offset}"
-        found = self._outputs.refused.pop((topic, record.offset), None)
-        if found is None:
+        actual = self._outputs.refused.pop((topic, record.offset), None)
+        if actual is None:
             self._differences.note_lost(f"{where} is not dead-lettered as {reason}")
             return
-        if found.reason != reason:
-            self._differences.note_wrong(f"{where} is refused as {found.reason}, not {reason}")
-        same = (found.key, found.value or None, found.headers)
+        if actual.reason != reason:
+            self._differences.note_wrong(f"{where} is refused as {actual.reason}, not {reason}")
+        same = (actual.key, actual.value or None, actual.headers)
         if same != (record.key, record.value or None, list(record.headers)):
             self._differences.note_wrong(f"{where}: the dead letter has not the bytes it came with")
 
@@ -162,7 +162,7 @@ class FactReplay:
     def _tick(self, step: _Step) -> None:
         posted = {(posting.organization_id, posting.entry_id) for posting in step.postings}
         self._model.tick(step.at, posted)
-        due = self._moved()
+        due = self._take_movements()
         self._compare_legs(due, step.postings, f"the clock at {step.at.isoformat()}")
 
     def _fact(self, step: _Step) -> None:
@@ -175,7 +175,7 @@ class FactReplay:
             self._note_closing_for_revocation(row)
         now = row.applied_at if row is not None else step.at
         due = self._model.fact(topic, record.value, record.key, now)
-        moved = self._moved()
+        movements = self._take_movements()
         where = f"{topic}[{self._contents.partition}] at {record.offset}"
         if isinstance(due, DeadLetter):
             self._counts["dead_letters"] += 1
@@ -189,18 +189,18 @@ class FactReplay:
             return
         self._compare_applied(row, record, where)
         at = (f"{topic} {row.organization_id}", row.version)
-        self._compare_legs(moved, self._outputs.postings.pop(at, []), where)
+        self._compare_legs(movements, self._outputs.postings.pop(at, []), where)
 
     def _note_closing_for_credits(self, step: _Step) -> None:
         """As `note_closing`: credits that are refused only because their group is closed."""
         refusal = self._outputs.refused.get((topics.CREDITS, step.record.offset))
         if refusal is None or refusal.reason != Reason.GROUP_DELETED:
             return
-        said = read_fact(topics.CREDITS, step.record.value, step.record.key)
-        organization = self._model.organizations[said.organization_id]
-        group_id = said["pool_id"]
+        fact = read_fact(topics.CREDITS, step.record.value, step.record.key)
+        organization = self._model.organizations[fact.organization_id]
+        group_id = fact["pool_id"]
         deleted_at = organization.deleted_at(group_id)
-        is_told_by_time = deleted_at is not None and deleted_at <= said.effective_at
+        is_told_by_time = deleted_at is not None and deleted_at <= fact.effective_at
         if not is_told_by_time and _may_have_closed(organization, group_id, step.at):
             close_group(organization, group_id)
 
@@ -215,11 +215,11 @@ class FactReplay:
                 close_group(organization, posting.pool_id)
 
     def _compare_applied(self, row: FactApplied, record: Any, where: str) -> None:
-        said = msgspec.json.decode(record.value)
-        fact = said["fact"]
+        payload = msgspec.json.decode(record.value)
+        fact = payload["fact"]
         due = {
-            "organization_id": said["organization_id"],
-            "version": said["version"],
+            "organization_id": payload["organization_id"],
+            "version": payload["version"],
             "type": fact["type"],
             **{name: fact[name] for name in NAMES if name in fact},
         }
@@ -231,28 +231,28 @@ class FactReplay:
                     f"{where}: applied with {name} {getattr(row, name)!r}, but {value!r} was said"
                 )
 
-    def _moved(self) -> dict[str, list[Movement]]:
+    def _take_movements(self) -> dict[str, list[Movement]]:
         """Movements of facts and the clock since the last call, by organization."""
-        moved = {}
+        movements = {}
         for name, organization in self._model.organizations.items():
             # Debits are in the rated rows; a long list would only be carried along.
             others = [each for each in organization.movements if each.entry_id != "usage"]
             if others:
-                moved[name] = others
+                movements[name] = others
             organization.movements.clear()
-        return moved
+        return movements
 
     def _compare_legs(
         self, due: dict[str, list[Movement]], postings: Iterable[Posting], where: str
     ) -> None:
         postings = list(postings)
         wanted = Counter(
-            (name, _leg_of_movement(each)) for name, moved in due.items() for each in moved
+            (name, _leg_of_movement(each)) for name, movements in due.items() for each in movements
         )
-        found = Counter((each.organization_id, _leg_of_posting(each)) for each in postings)
-        for (name, leg), _ in (wanted - found).items():
+        actual = Counter((each.organization_id, _leg_of_posting(each)) for each in postings)
+        for (name, leg), _ in (wanted - actual).items():
             self._differences.note_lost(f"{where}: posting {leg} of {name!r}")
-        for (name, leg), _ in (found - wanted).items():
+        for (name, leg), _ in (actual - wanted).items():
             self._differences.note_duplicated(f"{where}: posting {leg} of {name!r} is not due")
         last = {(each.organization_id, each.pool_kind, each.pool_id): each for each in postings}
         for (name, kind, pool_id), posting in last.items():
@@ -268,27 +268,27 @@ class FactReplay:
         last: dict[bytes, bytes | None] = {}
         for record in self._contents.records[topics.BALANCES]:
             last[record.key] = record.value
-        found: dict[tuple[str, str, str], Pool] = {}
+        actual: dict[tuple[str, str, str], Pool] = {}
         for raw_key, raw in last.items():
             key = decode_state_key(raw_key)
             if key[0] != "pool":
                 self._differences.note_wrong(f"balances has the key {raw_key!r}")
             elif raw is not None:
-                found[key[1], key[2], key[3]] = decode_state("pool", raw)
+                actual[key[1], key[2], key[3]] = decode_state("pool", raw)
         for name, organization in self._model.organizations.items():
             for kind, pool_id in list(organization.by_pool):
-                pool = found.pop((name, kind, pool_id), None) or Pool()
+                pool = actual.pop((name, kind, pool_id), None) or Pool()
                 self._compare_pool(name, (kind, pool_id), pool)
-        for at, pool in found.items():
+        for at, pool in actual.items():
             self._differences.note_wrong(f"pool {at} is in balances with {pool.balance_micro}")
 
     def _compare_pool(self, name: str, at: tuple[str, str], pool: Pool) -> None:
         organization = self._model.organizations[name]
         left = {each.grant_id: each.left_micro for each in organization.by_pool[at]}
         due = {grant_id: amount for grant_id, amount in left.items() if amount}
-        found = {grant.grant_id: grant.remaining_micro for grant in pool.grants}
-        if found != due:
-            self._differences.note_wrong(f"pool {at} of {name!r} has {found}, but {due} is due")
+        actual = {grant.grant_id: grant.remaining_micro for grant in pool.grants}
+        if actual != due:
+            self._differences.note_wrong(f"pool {at} of {name!r} has {actual}, but {due} is due")
         if (pool.debt_micro, pool.balance_micro) != (
             organization.debt[at],
             organization.balance(at),

@@ -167,9 +167,9 @@ async def _replay_dead_letters(pipeline: Pipeline, say: Callable[[str], None]) -
     """`metering dead-letters replay --all`, twice; how many it says it sent in all."""
     total = 0
     for number in range(2):
-        said = await asyncio.to_thread(pipeline.run, "dead-letters", "replay", "--all")
-        total += int(said.split()[0])
-        say(f"dead letters: {said.splitlines()[0]}")
+        answer = await asyncio.to_thread(pipeline.run, "dead-letters", "replay", "--all")
+        total += int(answer.split()[0])
+        say(f"dead letters: {answer.splitlines()[0]}")
         if number == 0:
             pipeline.workers[0].kill()
             pipeline.workers[0].start()

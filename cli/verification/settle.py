@@ -59,8 +59,8 @@ async def _behind(pipeline: Pipeline) -> str:
                 for name in names
                 for number in range(settings.partitions)
             ]
-            found = await admin.list_consumer_group_offsets(group)
-            positions = {tp: meta.offset for tp, meta in found.items() if meta.offset >= 0}
+            offsets = await admin.list_consumer_group_offsets(group)
+            positions = {tp: meta.offset for tp, meta in offsets.items() if meta.offset >= 0}
             behind = await _partition_behind(stable, latest, tps, positions)
             if behind:
                 return f"{group}: {behind}"

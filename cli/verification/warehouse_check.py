@@ -50,7 +50,7 @@ def compare_partition(settings: Settings, contents: Contents, differences: Diffe
     """Rows of one partition, each with the record it came from. Returns how many rated rows."""
     times = ", ".join(f"toUnixTimestamp64Micro({name})" for name in RATED_TIMES)
     allocations = "arrayMap(a -> (a.pool, a.grant_id, a.amount_micro), allocations)"
-    found = rows(
+    actual = rows(
         settings,
         f"SELECT {', '.join(RATED_COLUMNS)}, {times}, {allocations} FROM usage_rated "  # noqa: S608
         f"WHERE input_partition = {contents.partition} ORDER BY input_offset",
@@ -59,7 +59,7 @@ def compare_partition(settings: Settings, contents: Contents, differences: Diffe
     for record in contents.records[topics.USAGE_RATED]:
         row = decode_rated(record.value)
         due[row.input_offset] = row
-    for values in found:
+    for values in actual:
         wanted = due.pop(values[0], None)
         if wanted is None:
             differences.note_duplicated(f"ClickHouse has a rated row {values[:4]} of no record")
@@ -71,7 +71,7 @@ def compare_partition(settings: Settings, contents: Contents, differences: Diffe
         differences.note_lost(f"{name_of(wanted)} is rated, but not in ClickHouse")
     _compare_facts(settings, contents, differences)
     _compare_dead_letters(settings, contents, differences)
-    return len(found)
+    return len(actual)
 
 
 def compare_ledger(settings: Settings, every: list[Contents], differences: Differences) -> None:
@@ -88,7 +88,7 @@ def compare_ledger(settings: Settings, every: list[Contents], differences: Diffe
                 each.amount_micro,
                 each.balance_after_micro,
             ] += 1
-    found = Counter(
+    actual = Counter(
         tuple(values)
         for values in rows(
             settings,
@@ -96,7 +96,7 @@ def compare_ledger(settings: Settings, every: list[Contents], differences: Diffe
             "FROM ledger",
         )
     )
-    _compare_counts("ledger", due, found, differences)
+    _compare_counts("ledger", due, actual, differences)
     for values in rows(settings, "SELECT topic, partition, offset, error FROM sink_rejects FINAL"):
         differences.note_wrong(f"the sink put aside {values}")
 
@@ -107,7 +107,7 @@ def compare_spend(settings: Settings, verdict: Verdict, differences: Differences
     for (organization_id, group_id, meter), cost_micro in verdict.spend.items():
         is_deleted = (organization_id, group_id) in verdict.deleted
         due[organization_id, UNASSIGNED if is_deleted else group_id, meter] += cost_micro
-    found = {
+    actual = {
         (values[0], values[1], values[2]): int(values[3])
         for values in rows(
             settings,
@@ -115,17 +115,17 @@ def compare_spend(settings: Settings, verdict: Verdict, differences: Differences
             "FROM spend GROUP BY ALL",
         )
     }
-    for key in sorted(set(due) | set(found)):
-        if due[key] != found.get(key, 0):
+    for key in sorted(set(due) | set(actual)):
+        if due[key] != actual.get(key, 0):
             differences.note_wrong(
-                f"the report says {found.get(key)} micro-credits for {key}, but {due[key]} are due"
+                f"the report says {actual.get(key)} micro-credits for {key}, but {due[key]} are due"
             )
 
 
 def _compare_facts(settings: Settings, contents: Contents, differences: Differences) -> None:
     applied = [decode_fact_applied(each.value) for each in contents.records[topics.FACTS_APPLIED]]
     due = Counter((r.organization_id, r.topic, r.version, r.type, r.input_offset) for r in applied)
-    found = Counter(
+    actual = Counter(
         tuple(values)
         for values in rows(
             settings,
@@ -134,7 +134,7 @@ def _compare_facts(settings: Settings, contents: Contents, differences: Differen
             f"WHERE input_partition = {contents.partition}",
         )
     )
-    _compare_counts("facts_applied", due, found, differences)
+    _compare_counts("facts_applied", due, actual, differences)
 
 
 def _compare_dead_letters(settings: Settings, contents: Contents, differences: Differences) -> None:
@@ -147,7 +147,7 @@ def _compare_dead_letters(settings: Settings, contents: Contents, differences: D
         )
         for record in contents.records[topics.DEAD_LETTERS]
     )
-    found = Counter(
+    actual = Counter(
         tuple(values)
         for values in rows(
             settings,
@@ -155,15 +155,15 @@ def _compare_dead_letters(settings: Settings, contents: Contents, differences: D
             f"WHERE partition = {contents.partition}",
         )
     )
-    _compare_counts("dead_letters", due, found, differences)
+    _compare_counts("dead_letters", due, actual, differences)
 
 
 def _compare_counts(
-    view: str, due: Counter[Any], found: Counter[Any], differences: Differences
+    view: str, due: Counter[Any], actual: Counter[Any], differences: Differences
 ) -> None:
-    for values, times in (due - found).items():
+    for values, times in (due - actual).items():
         differences.note_lost(f"{view} in ClickHouse lacks {_short(values)} ({times} times)")
-    for values, times in (found - due).items():
+    for values, times in (actual - due).items():
         differences.note_duplicated(
             f"{view} in ClickHouse: {_short(values)} {times} times too many"
         )

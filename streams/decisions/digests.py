@@ -37,5 +37,5 @@ def content_digest(
     `sent_time` is in UTC, and None where the event carried none: a retry is appended at another
     time and still says the same.
     """
-    said = (meter, subject, sent_time, quantity_micro, website_id, dimensions)
-    return xxh3_64_intdigest(encode_content(said)) or 1
+    content = (meter, subject, sent_time, quantity_micro, website_id, dimensions)
+    return xxh3_64_intdigest(encode_content(content)) or 1

@@ -68,8 +68,8 @@ def entry(
     cause: Cause, entry_id: str, kind: str, name: PoolName, legs: Iterable[Leg], balance: int
 ) -> list[Posting]:
     """The postings of one entry; legs of nothing are left out."""
-    moved = [leg for leg in legs if leg[2]]
-    assert sum(amount for _, _, amount in moved) == 0, "every movement sums to zero"
+    nonzero = [leg for leg in legs if leg[2]]
+    assert sum(amount for _, _, amount in nonzero) == 0, "every movement sums to zero"
     return [
         Posting(
             organization_id=cause.organization_id,
@@ -87,7 +87,7 @@ def entry(
             effective_at=cause.effective_at,
             recorded_at=cause.now,
         )
-        for number, (account, grant_id, amount) in enumerate(moved)
+        for number, (account, grant_id, amount) in enumerate(nonzero)
     ]
 
 
