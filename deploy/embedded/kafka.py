@@ -47,7 +47,7 @@ BROKER_SETTINGS: Mapping[str, str] = {
     # After `kill -9` the controller refuses the new broker until the old one's session ends: 9 s
     # by default. A stall longer than this fences the broker, which clients ride out by retrying.
     "broker.session.timeout.ms": "2000",
-    "broker.heartbeat.interval.ms": "600",
+    "broker.heartbeat.interval.ms": "300",
     # Expired transactions of killed workers hold back read_committed readers until noticed.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     # One lane commits at a time, so waiting for further offset commits to batch only adds 5 ms to
