@@ -5,6 +5,7 @@ Woken by each commit of this process; commits of others are seen at the next loo
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -27,6 +28,10 @@ log = structlog.get_logger()
 
 LOOK_S: Final = 0.5
 """How long a change of another process waits at most before it is seen."""
+ROUND_S: Final = 60.0
+"""A round that takes longer is given up, with its clients: what they had sent is found in the topic
+by the next comparison."""
+CLOSE_S: Final = 10.0
 LOCK_RETRY_S: Final = 0.5
 COMPARE_S: Final = 30.0
 """How long a stray fact is unseen at most while nothing is to be published."""
@@ -104,7 +109,9 @@ class Outbox:
             outage.end()
             compared_s = offered_s = loop.time()
             while True:
-                if await publisher.publish_round():
+                async with asyncio.timeout(ROUND_S):
+                    published = await publisher.publish_round()
+                if published:
                     compared_s = loop.time()
                 else:
                     await self._pause(0)
@@ -117,7 +124,9 @@ class Outbox:
                 self._say(publisher.halts)
         finally:
             self.first_look.set()
-            await publisher.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await publisher.close()
 
     async def _offer(self, lock: PublisherLock, publisher: FactPublisher) -> None:
         """While somebody is halted, `metering facts import` may have the lock for a moment."""

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import select, update
 
 from api.errors import Refused
-from api.outbox import compare, metrics
+from api.outbox import compare, metrics, service
 from api.outbox.facts import FactPublisher
 from api.outbox.lock import publisher_lock
 from api.outbox.service import Outbox
@@ -253,6 +253,30 @@ async def test_the_service_publishes_within_milliseconds_of_the_commit(
     await outbox.stop()
     assert await published(settings) == [1, 2, 3, 4, 5]
     assert REGISTRY.get_sample_value("metering_outbox_delay_seconds_count") == measured + 5
+
+
+async def test_a_round_that_hangs_is_given_up_and_done_again(
+    store: Store, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that waits for ever for its broker would keep every fact waiting."""
+    whole, hung = FactPublisher.publish_round, asyncio.Event()
+
+    async def hang_once(self: FactPublisher) -> int:
+        if hung.is_set():
+            return await whole(self)
+        hung.set()
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(FactPublisher, "publish_round", hang_once)
+    monkeypatch.setattr(service, "ROUND_S", 0.5)
+    outbox = Outbox(settings, store, clock)
+    await outbox.start()
+    await asyncio.wait_for(hung.wait(), 20)
+    monkeypatch.setattr(service, "ROUND_S", 60.0)
+    grow(new_control(store, clock), 3)
+    await until_published(store)
+    await outbox.stop()
+    assert await published(settings) == [1, 2, 3, 4]
 
 
 async def test_organizations_are_published_side_by_side(
