@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 # Nothing here may start a thread before the process is confined, so the engine comes after it.
+from deploy.embedded.child import PROJECT_ROOT
 from deploy.embedded.clickhouse.confinement import NOT_CONFINED, confine
 from deploy.embedded.clickhouse.users import users_from_environment, users_from_file
 
-PROJECT_ROOT = Path(__file__).resolve().parents[3]
 # What is still imported after the process is confined; not the whole checkout, in which the data
 # directory with its secrets may lie.
 PACKAGES = (PROJECT_ROOT / "deploy",)

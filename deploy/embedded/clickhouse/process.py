@@ -133,7 +133,8 @@ class EmbeddedClickHouse:
 
 
 def _environment() -> dict[str, str]:
-    """No secret that this process was given: what is read from the engine must not tell them."""
+    """By name, not all but ours: what is read from the engine must tell no secret of this
+    process, whoever's it is."""
     passed = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
     return {**passed, "PYTHONPATH": str(PROJECT_ROOT), "TZ": "UTC"}
 
