@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
-from api.rules.aliases import hashes_ever_told
+from api.rules.aliases import hashes_ever_published
 from api.storage.ledgers import DimensionChange
 from api.storage.models import BillingGroup, Member, Organization, Website
 from api.storage.store import Store
@@ -62,7 +62,7 @@ def erased_person(
     session: Session, organization_id: str, member_id: str, alias_secret: bytes
 ) -> Erased:
     """What ClickHouse must know to forget a member: the facts have the hash of every address."""
-    hashes = hashes_ever_told(session, organization_id, member_id)
+    hashes = hashes_ever_published(session, organization_id, member_id)
     return Erased(organization_id, member_id, hashes, alias_secret)
 
 

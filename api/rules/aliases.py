@@ -17,19 +17,19 @@ ALIAS_MARK: Final = b'"member_alias"'
 """In every fact of an alias, and in hardly any other: decoding all would take long."""
 
 
-def aliases_told(session: Session, organization_id: str) -> dict[str, str]:
+def aliases_published(session: Session, organization_id: str) -> dict[str, str]:
     """The member of each alias hash, as the pipeline has it once all facts are published."""
-    told: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for fact in _alias_facts(session, organization_id):
         if not fact.removed:
             # The pipeline refuses an alias that is another member's.
-            told.setdefault(fact.alias_hash, fact.member_id)
-        elif told.get(fact.alias_hash) == fact.member_id:
-            del told[fact.alias_hash]
-    return told
+            owners.setdefault(fact.alias_hash, fact.member_id)
+        elif owners.get(fact.alias_hash) == fact.member_id:
+            del owners[fact.alias_hash]
+    return owners
 
 
-def hashes_ever_told(session: Session, organization_id: str, member_id: str) -> frozenset[str]:
+def hashes_ever_published(session: Session, organization_id: str, member_id: str) -> frozenset[str]:
     """Every alias that the member ever had; what is left of the addresses of the erased."""
     return frozenset(
         fact.alias_hash
@@ -78,12 +78,12 @@ def follow_facts(session: Session, organization_id: str, alias_secret: bytes) ->
     Returns the hashes whose address is not known here, with their members; they are kept as
     `LostAlias`, so that nobody is given an address that the pipeline would refuse.
     """
-    told = aliases_told(session, organization_id)
+    owners = aliases_published(session, organization_id)
     rows = session.scalars(
         select(MemberAlias).where(MemberAlias.organization_id == organization_id)
     ).all()
     for row in rows:
-        owner = told.pop(codec.alias_hash(alias_secret, row.alias_folded), None)
+        owner = owners.pop(codec.alias_hash(alias_secret, row.alias_folded), None)
         if owner == row.member_id:
             continue
         _forget_as_main(session, row)
@@ -94,10 +94,10 @@ def follow_facts(session: Session, organization_id: str, alias_secret: bytes) ->
     session.execute(delete(LostAlias).where(LostAlias.organization_id == organization_id))
     session.add_all(
         LostAlias(organization_id=organization_id, alias_hash=hashed, member_id=member_id)
-        for hashed, member_id in told.items()
+        for hashed, member_id in owners.items()
     )
     session.flush()
-    return told
+    return owners
 
 
 def _forget_as_main(session: Session, alias: MemberAlias) -> None:

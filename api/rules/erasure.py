@@ -89,7 +89,7 @@ def _erase_audit(change: Change, member_id: str) -> None:
         )
 
 
-def _without_person(told: dict[str, Any] | None) -> dict[str, Any] | None:
-    if told is None:
+def _without_person(said: dict[str, Any] | None) -> dict[str, Any] | None:
+    if said is None:
         return None
-    return {key: ERASED if key in PERSONAL and value else value for key, value in told.items()}
+    return {key: ERASED if key in PERSONAL and value else value for key, value in said.items()}

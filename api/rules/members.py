@@ -143,12 +143,12 @@ def add_alias(change: Change, member_id: str, alias: str) -> None:
     """One more address for a member. Raises Refused (409) where it is somebody else's."""
     member = get_member(change, member_id)
     cleaned = clean_name(alias, "alias")
-    there = change.session.get(MemberAlias, (change.organization_id, fold(cleaned)))
-    if there is not None and there.member_id == member.id:
+    alias_row = change.session.get(MemberAlias, (change.organization_id, fold(cleaned)))
+    if alias_row is not None and alias_row.member_id == member.id:
         return
     lost = lost_alias(change, fold(cleaned))
-    if there is not None or (lost is not None and lost.member_id != member.id):
-        holder = there.member_id if there is not None else lost.member_id if lost else ""
+    if alias_row is not None or (lost is not None and lost.member_id != member.id):
+        holder = alias_row.member_id if alias_row is not None else lost.member_id if lost else ""
         raise conflict(
             "alias_taken",
             f"The member {holder!r} has the alias {cleaned!r}.",
@@ -156,13 +156,13 @@ def add_alias(change: Change, member_id: str, alias: str) -> None:
             "Remove it there first.",
             member_id=holder,
         )
-    there_are = change.session.scalar(
+    alias_count = change.session.scalar(
         select(func.count()).where(
             MemberAlias.organization_id == change.organization_id,
             MemberAlias.member_id == member_id,
         )
     )
-    if (there_are or 0) >= ALIASES_MAX:
+    if (alias_count or 0) >= ALIASES_MAX:
         raise invalid(f"A member has at most {ALIASES_MAX} aliases.", "alias")
     _insert_alias(change, member.id, cleaned)
 
@@ -171,12 +171,12 @@ def remove_alias(change: Change, member_id: str, alias: str) -> None:
     """Usage under this address is nobody's any more. Raises Refused for a main address."""
     member = get_member(change, member_id)
     folded = fold(alias)
-    there = change.session.get(MemberAlias, (change.organization_id, folded))
-    if there is None or there.member_id != member.id:
+    alias_row = change.session.get(MemberAlias, (change.organization_id, folded))
+    if alias_row is None or alias_row.member_id != member.id:
         raise not_found("alias", alias, "alias")
     if folded in (member.email_folded, member.user_name_folded):
         raise conflict("alias_in_use", "This is the member's own address.", "alias")
-    _end_alias(change, there)
+    _end_alias(change, alias_row)
 
 
 def _insert_alias(change: Change, member_id: str, text: str) -> None:

@@ -67,10 +67,10 @@ def _resource_types(base: str) -> list[ResourceType]:
 
 
 def _schemas(base: str) -> list[Schema]:
-    found = [User.to_schema(), ScimGroup.to_schema(), ScimEnterpriseUser.to_schema()]
-    for schema in found:
+    every = [User.to_schema(), ScimGroup.to_schema(), ScimEnterpriseUser.to_schema()]
+    for schema in every:
         schema.meta = Meta(resource_type="Schema", location=f"{base}/Schemas/{schema.id}")
-    return found
+    return every
 
 
 def _listed(resources: list[Any], model: Any) -> Any:

@@ -145,7 +145,7 @@ def _member_change(operation: dict[str, Any]) -> tuple[str, frozenset[str]] | No
 
 def clean_filter(text: str) -> str:
     """A filter; a sample in Entra's documentation lacks the quotes around its value."""
-    found = UNQUOTED.match(text)
-    if found and found[2].lower() not in LITERALS:
-        return f'{found[1]} eq "{found[2]}"'
+    unquoted = UNQUOTED.match(text)
+    if unquoted and unquoted[2].lower() not in LITERALS:
+        return f'{unquoted[1]} eq "{unquoted[2]}"'
     return text

@@ -109,8 +109,8 @@ def list_users(session: Session, organization_id: str, asked: Question, base: st
     if asked.filter:
         wanted = parse(lambda: ScimFilter[ScimUser](quirks.clean_filter(asked.filter)))
         narrowed = narrowed_users(query, organization_id, wanted)
-        found = session.scalars(narrowed.order_by(Member.created_at, Member.id))
-        users = [user_of(row, base) for row in found]
+        members = session.scalars(narrowed.order_by(Member.created_at, Member.id))
+        users = [user_of(row, base) for row in members]
         if not is_user_name(wanted.ast):
             users = [user for user in users if wanted.match(user)]
         start = asked.start_index - 1
@@ -228,8 +228,8 @@ def search_all(session: Session, organization_id: str, asked: Question, base: st
     both = replace(asked, start_index=1, count=asked.start_index - 1 + asked.count)
     users = list_users(session, organization_id, both, base)
     groups = list_groups(session, organization_id, both, base)
-    found = [*users.get("Resources", []), *groups.get("Resources", [])]
-    page = found[asked.start_index - 1 :][: asked.count]
+    both_kinds = [*users.get("Resources", []), *groups.get("Resources", [])]
+    page = both_kinds[asked.start_index - 1 :][: asked.count]
     return users | {
         "totalResults": users["totalResults"] + groups["totalResults"],
         "startIndex": asked.start_index,
@@ -251,8 +251,8 @@ def list_groups(session: Session, organization_id: str, asked: Question, base: s
             .offset(asked.start_index - 1)
             .limit(asked.count)
         ).all()
-        found = [_group(session, row, base, with_members=with_members) for row in rows]
-        return _page(found, total, asked, ScimGroup)
+        listed = [_group(session, row, base, with_members=with_members) for row in rows]
+        return _page(listed, total, asked, ScimGroup)
     wanted = parse(lambda: ScimFilter[ScimGroup](quirks.clean_filter(asked.filter)))
     exact = equalities(wanted.ast)
     if "displayname" in exact:

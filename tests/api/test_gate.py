@@ -125,7 +125,7 @@ def test_too_many_at_once_are_told_to_come_back(
 
 
 def test_unknown_parameters_are_refused(served: Served, admin: httpx.Client) -> None:
-    for path in (f"{ORG}/members", f"{ORG}/groups", "/teams/groups"):
+    for path in (f"{ORG}/members", f"{ORG}/directory-groups", "/teams/groups"):
         answer = admin.get(path, params={"search": "ann"})
         assert answer.status_code == 400, path
         assert "'search'" in answer.text

@@ -11,7 +11,7 @@ from api.errors import Refused
 from api.outbox import compare
 from api.outbox.facts import FactPublisher
 from api.repair.importer import import_facts
-from api.rules.aliases import aliases_told
+from api.rules.aliases import aliases_published
 from api.rules.bulk_members import join_many, newcomer
 from api.rules.change import Control
 from api.rules.credits import NewGrant, grant
@@ -253,7 +253,7 @@ def aliases(control: Control) -> dict[str, str]:
 
 def told(control: Control) -> dict[str, str]:
     with control.store.read() as session:
-        return aliases_told(session, "org_a")
+        return aliases_published(session, "org_a")
 
 
 async def with_forgotten_aliases(settings: Settings, store: Store, clock: Clock) -> Control:
