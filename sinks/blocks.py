@@ -5,21 +5,48 @@ because the partitions may be somebody else's.
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 BLOCK_BYTES_MAX: Final = 32 * 1024 * 1024
 """Of values; one record that is larger makes a block of its own."""
 
 
+class StoredRecord(Protocol):
+    """A committed record of one of our topics, as aiokafka's ConsumerRecord is one."""
+
+    @property
+    def topic(self) -> str:
+        """Its name on the broker."""
+
+    @property
+    def partition(self) -> int: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int:
+        """When the broker appended it: milliseconds since 1970."""
+
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes | None: ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
 @dataclass(slots=True)
 class Block:
-    """Records by topic, and the position after them by partition. Topics are names on the broker;
-    records are aiokafka's ConsumerRecord."""
+    """Records by topic (its name on the broker), and the position after them by partition."""
 
     generation: int
-    records: dict[str, list[Any]] = field(default_factory=dict)
+    records: dict[str, list[StoredRecord]] = field(default_factory=dict)
     positions: dict[Any, int] = field(default_factory=dict)
     rows: int = 0
     bytes: int = 0
@@ -53,7 +80,9 @@ class BlockBuilder:
     def is_due(self, now_s: float) -> bool:
         return bool(self._block.rows) and (self.is_full or self.wait_s(now_s) == 0)
 
-    def add(self, partition: Any, records: list[Any], generation: int, now_s: float) -> int:
+    def add(
+        self, partition: Any, records: list[StoredRecord], generation: int, now_s: float
+    ) -> int:
         """Take records of one partition from the front, as many as fit; returns how many.
 
         None may fit, and the block is full then. Records of a new generation drop those of an old

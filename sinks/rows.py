@@ -14,9 +14,10 @@ import msgspec
 
 from schemas import headers, topics
 from schemas.records import ID_LIMIT_CHARACTERS
+from sinks.blocks import StoredRecord
 
-RowEncoder = Callable[[Any, str], bytes]
-"""A ConsumerRecord and the cluster's id to one JSON object."""
+RowEncoder = Callable[[StoredRecord, str], bytes]
+"""A record and the cluster's id to one JSON object."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -33,12 +34,12 @@ class _Identity(msgspec.Struct):
 _decode_identity = msgspec.json.Decoder(_Identity).decode
 
 
-def encode_unchanged(record: Any, _cluster_id: str) -> bytes:
+def encode_unchanged(record: StoredRecord, _cluster_id: str) -> bytes:
     """The value as the worker wrote it; empty for a tombstone, which is then refused."""
     return record.value or b""
 
 
-def encode_dead_letter(record: Any, cluster_id: str) -> bytes:
+def encode_dead_letter(record: StoredRecord, cluster_id: str) -> bytes:
     """A row of `dead_letter_rows`."""
     originals, ours = headers.take_apart(record.headers)
     identity = _identity(record.value or b"", dict(originals))
@@ -69,7 +70,7 @@ def encode_dead_letter(record: Any, cluster_id: str) -> bytes:
     )
 
 
-def encode_reject(record: Any, cluster_id: str, sent: bytes, error: str) -> bytes:
+def encode_reject(record: StoredRecord, cluster_id: str, sent: bytes, error: str) -> bytes:
     """A row of `sink_rejects`: what was sent, and what ClickHouse said."""
     return _encode(
         {

@@ -4,14 +4,14 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
 
 from schemas import topics
 from sinks import metrics
-from sinks.blocks import Block
+from sinks.blocks import Block, StoredRecord
 from sinks.errors import RefusedError, UnavailableError
 from sinks.inserts import Inserter
 from sinks.rows import REJECTS_TABLE, TARGETS, encode_reject
@@ -30,7 +30,7 @@ class _TooManyRejectsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Reject:
-    record: Any
+    record: StoredRecord
     sent: bytes
     error: str
 
@@ -75,7 +75,9 @@ class Store:
             _observe_delays(topic, records)
         metrics.BYTES.inc(block.bytes)
 
-    async def _put_rows(self, table: str, records: list[Any], rows: list[bytes]) -> list[_Reject]:
+    async def _put_rows(
+        self, table: str, records: list[StoredRecord], rows: list[bytes]
+    ) -> list[_Reject]:
         while True:
             rejects: list[_Reject] = []
             try:
@@ -98,7 +100,7 @@ class Store:
         return False
 
     async def _put_or_bisect(
-        self, table: str, records: list[Any], rows: list[bytes], rejects: list[_Reject]
+        self, table: str, records: list[StoredRecord], rows: list[bytes], rejects: list[_Reject]
     ) -> None:
         try:
             await self._insert(table, rows)
@@ -145,7 +147,7 @@ class Store:
                 return
 
 
-def _observe_delays(topic: str, records: list[Any]) -> None:
+def _observe_delays(topic: str, records: list[StoredRecord]) -> None:
     """Of the oldest row: what a reader waits at worst."""
     if topic != topics.USAGE_RATED:
         return
