@@ -121,7 +121,7 @@ def test_too_many_at_once_are_told_to_come_back(
         answer = admin.get(path)
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
-    assert httpx.get(f"{served.url}/health/ready").status_code == 200
+    assert httpx.get(f"{served.url}/health/ready/control-plane").status_code == 200
 
 
 def test_unknown_parameters_are_refused(served: Served, admin: httpx.Client) -> None:
