@@ -1,4 +1,4 @@
-"""The FastAPI application: its parts, routers, limits, errors, and its OpenAPI document."""
+"""The FastAPI application: its parts, routers, limits and errors."""
 
 import asyncio
 import time
@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
 from api.clock import Clock
@@ -34,7 +33,8 @@ from api.web import (
 )
 from api.web.answers import add_error_handlers
 from api.web.context import Api
-from api.web.gate import OPEN_PATHS, Gate
+from api.web.document import document
+from api.web.gate import Gate
 from api.web.limits import RateLimits
 from schemas.settings import Settings
 
@@ -49,20 +49,6 @@ Organizations, members, billing groups, keys, prices and credits; usage and spen
 `/teams` has the shapes of Cursor's Admin API; `/v1` is our own; `/scim/v2` is SCIM 2.0. Send an
 API key as the user name of Basic authentication (no password), or as a Bearer token.
 """
-
-
-SECURITY_SCHEMES: Final = {
-    "basic": {
-        "type": "http",
-        "scheme": "basic",
-        "description": "The API key as user name, with an empty password.",
-    },
-    "bearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "The API key; for SCIM the organization's SCIM token.",
-    },
-}
 
 
 def utc_now() -> datetime:
@@ -122,7 +108,7 @@ def create_app(
         app.include_router(part.router)
     add_error_handlers(app)
     app.add_middleware(Gate, api=api)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: document(app, chosen.public_url)  # type: ignore[method-assign]
     return app
 
 
@@ -146,31 +132,6 @@ def _lifespan(api: Api) -> Callable[[FastAPI], Any]:
             api.store.close()
 
     return run
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document without the 422 that it assumes: our invalid requests are 400s."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=app.routes,
-        )
-        document["components"]["securitySchemes"] = SECURITY_SCHEMES
-        for path, operations in document["paths"].items():
-            for operation in operations.values():
-                if path not in OPEN_PATHS:
-                    operation["security"] = [{"bearer": []}]
-                    if not path.startswith("/scim/"):
-                        operation["security"].append({"basic": []})
-                answer = operation["responses"].get("422", {})
-                if "HTTPValidationError" in str(answer):
-                    del operation["responses"]["422"]
-        for name in ("HTTPValidationError", "ValidationError"):
-            document["components"]["schemas"].pop(name, None)
-        app.openapi_schema = document
-    return app.openapi_schema
 
 
 def openapi(settings: Settings) -> dict[str, Any]:

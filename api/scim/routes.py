@@ -60,7 +60,8 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     }.items()
 }
 
-OBJECT: Final[dict[str, Any]] = {"content": {SCIM_TYPE: {"schema": {"type": "object"}}}}
+MESSAGE: Final = {"$ref": "#/components/schemas/ScimMessage"}
+OBJECT: Final[dict[str, Any]] = {"content": {SCIM_TYPE: {"schema": MESSAGE}}}
 FOUND: Final = ERRORS | {200: {"description": "As asked.", **OBJECT}}
 CREATED: Final = ERRORS | {201: {"description": "Created.", **OBJECT}}
 
@@ -118,7 +119,7 @@ def _resource(
 
 def body_schema(required: bool = True) -> dict[str, Any]:
     """The OpenAPI description of a body that `read_body` reads."""
-    content = {kind: {"schema": {"type": "object"}} for kind in (SCIM_TYPE, "application/json")}
+    content = {kind: {"schema": MESSAGE} for kind in (SCIM_TYPE, "application/json")}
     return {"requestBody": {"required": required, "content": content}}
 
 

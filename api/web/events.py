@@ -30,17 +30,18 @@ EXAMPLE: Final = {
     "organizationid": "org_7",
     "data": {"quantity": 1830, "website_id": "web_3", "dimensions": {"model": "large"}},
 }
+EVENT: Final = {"$ref": "#/components/schemas/CloudEvent"}
 BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
-            STRUCTURED: {"schema": {"type": "object"}, "example": EXAMPLE},
+            STRUCTURED: {"schema": EVENT, "example": EXAMPLE},
             BATCH: {
-                "schema": {"type": "array", "items": {"type": "object"}},
+                "schema": {"type": "array", "items": EVENT},
                 "example": [EXAMPLE],
             },
             "application/json": {
-                "schema": {"type": "object"},
+                "schema": {"$ref": "#/components/schemas/EventData"},
                 "example": EXAMPLE["data"],
             },
         },

@@ -53,14 +53,14 @@ BillingCycleDay = Annotated[
 ]
 
 
-class NewGroup(BaseModel):
+class NewTeamsGroup(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(max_length=255, examples=["Research"])
     type: Literal["BILLING"] = "BILLING"
 
 
-class GroupChange(BaseModel):
+class TeamsGroupChange(BaseModel):
     """One of the two; `directoryGroupId: null` detaches."""
 
     model_config = ConfigDict(extra="forbid")
@@ -122,7 +122,7 @@ def list_groups(api: ApiPart, caller: Reader, billing_cycle: BillingCycleDay = N
 
 @router.get(
     "/groups/{groupId}",
-    response_model=teams.OneGroup,
+    response_model=teams.ReportedGroup,
     responses=responses(TeamsError, 404),
     summary="One group; its members with their spend by day",
 )
@@ -160,7 +160,7 @@ def get_group(
     responses=responses(TeamsError, 409, 422),
     summary="Create a group",
 )
-def post_group(api: ApiPart, caller: Editor, once: OncePart, body: NewGroup) -> Response:
+def post_group(api: ApiPart, caller: Editor, once: OncePart, body: NewTeamsGroup) -> Response:
     return _changed(api, caller, lambda change: create_group(change, body.name), once)
 
 
@@ -170,7 +170,7 @@ def post_group(api: ApiPart, caller: Editor, once: OncePart, body: NewGroup) -> 
     responses=responses(TeamsError, 404, 409),
     summary="Rename a group, or sync it with a directory group",
 )
-def patch_group(api: ApiPart, caller: Editor, groupId: GroupId, body: GroupChange) -> Response:
+def patch_group(api: ApiPart, caller: Editor, groupId: GroupId, body: TeamsGroupChange) -> Response:
     given = body.model_fields_set
     if len(given) != 1:
         raise invalid("Change one field a request: name, or directoryGroupId.", "body")

@@ -170,7 +170,7 @@ def test_an_address_that_changes_hands_is_told_of_both(served: Served) -> None:
             admin.post(base, json={"id": name, "email": f"{name}@example.com"})
         admin.patch(f"{base}/ann", json={"email": "new@example.com"})
         admin.patch(f"{base}/ben", json={"email": "ann@example.com"})
-        events = admin.get("/teams/audit-logs").json()["events"]
+        events = admin.get("/v1/organizations/org_a/audit").json()["items"]
     found = [(one["eventType"], one["subjectId"]) for one in events]
     assert ("member.alias_removed", "ann") in found
     assert ("member.alias_added", "ben") in found
@@ -182,7 +182,7 @@ def test_how_is_not_for_the_caller_to_say(served: Served) -> None:
         base = "/v1/organizations/org_a/groups"
         group = admin.post(base, json={"name": "One"}, headers=claimed).json()["id"]
         admin.patch(f"{base}/{group}", json={"name": "Uno"}, headers=claimed)
-        events = admin.get("/teams/audit-logs").json()["events"]
+        events = admin.get("/v1/organizations/org_a/audit").json()["items"]
     assert [(one["eventType"], one["how"]) for one in events[:2]] == [
         ("group.rename", "api"),
         ("group.create", "api"),

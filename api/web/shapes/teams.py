@@ -19,14 +19,14 @@ class DailySpend(BaseModel):
     spendCents: float = Field(examples=[2450.125487])
 
 
-class Member(BaseModel):
+class GroupMember(BaseModel):
     userId: str = Field(examples=["user_42"])
     name: str = Field(examples=["Ann"])
     email: str = Field(examples=["ann@example.com"])
     joinedAt: str = Field(examples=[TIME])
 
 
-class ReportedMember(Member):
+class ReportedMember(GroupMember):
     leftAt: str | None = Field(examples=[None])
     spendCents: float = Field(examples=[12.5])
     dailySpend: list[DailySpend] | None = Field(
@@ -64,7 +64,7 @@ class Reported(Described):
 
 
 class Changed(Described):
-    members: list[Member]
+    members: list[GroupMember]
 
 
 class Groups(BaseModel):
@@ -73,7 +73,7 @@ class Groups(BaseModel):
     billingCycle: BillingCycle
 
 
-class OneGroup(BaseModel):
+class ReportedGroup(BaseModel):
     group: Reported
     billingCycle: BillingCycle
 
