@@ -88,4 +88,4 @@ def test_the_command_prints_lines(run_command: RunCommand) -> None:
     assert json.loads(lines[0])["time"] == "2026-11-01T00:00:00.000000Z"
     facts = run_command(*arguments, "--topic", "memberships").stdout.splitlines()
     assert decode_membership(facts[0]).version == 1
-    assert run_command(*arguments, "--topic", "ledger").returncode == 1
+    assert run_command(*arguments, "--topic", "ledger").returncode == 2
