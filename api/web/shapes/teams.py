@@ -48,7 +48,7 @@ class Described(BaseModel):
     memberCount: int = Field(examples=[1])
 
 
-class SyncConflict(BaseModel):
+class TeamsSyncConflict(BaseModel):
     """A member whom several synced groups want; it is in the first."""
 
     userId: str = Field(examples=["user_42"])
@@ -60,7 +60,7 @@ class Reported(Described):
     currentMembers: list[ReportedMember]
     formerMembers: list[ReportedMember]
     dailySpend: list[DailySpend]
-    syncConflicts: list[SyncConflict]
+    syncConflicts: list[TeamsSyncConflict]
 
 
 class Changed(Described):
