@@ -77,6 +77,13 @@ def package(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
         timeout=INSTALL_TIMEOUT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    # Version 0.29.1 forgets this import where a body has several types and there is nothing else
+    # that may be left out.
+    for module in (place / "generated_metering" / "api").rglob("*.py"):
+        code = module.read_text()
+        module.write_text(
+            code.replace("import Response, UNSET\n", "import Response, UNSET, Unset\n")
+        )
     sys.path.insert(0, str(place))
     yield "generated_metering"
     sys.path.remove(str(place))
@@ -104,27 +111,29 @@ def test_the_generated_client_works(package: str, served: Served) -> None:
     def part(name: str) -> Any:
         return importlib.import_module(f"{package}.{name}")
 
-    client = part("client").AuthenticatedClient(served.url, served.key("admin", "org_a"))
-    models = part("models")
-    made = part("api.groups.v1_post_group").sync(
-        "org_a", client=client, body=models.NewGroup(name="Research")
-    )
-    assert (made.name, made.configured_by) == ("Research", "api")
-    again = part("api.groups.v1_post_group").sync(
-        "org_a", client=client, body=models.NewGroup(name="Research")
-    )
-    assert isinstance(again, models.Error)
-    assert again.error.code == "group_name_taken"
-    created = part("api.members_and_websites.v1_post_member").sync(
-        "org_a", client=client, body=models.NewMember(email="ann@example.com", name="Ann")
-    )
-    listed = part("api.usage_and_spend_cursors_shapes.teams_list_members").sync(client=client)
-    assert [(one.id, one.email) for one in listed.team_members] == [(created.id, "ann@example.com")]
-    log = part("api.usage_and_spend_cursors_shapes.teams_list_audit").sync(
-        client=client, event_types="add_user", start_time="1h"
-    )
-    assert [event.event_type for event in log.events] == ["add_user"]
-    assert log.pagination.total_count == 1
+    with part("client").AuthenticatedClient(served.url, served.key("admin", "org_a")) as client:
+        models = part("models")
+        made = part("api.groups.v1_post_group").sync(
+            "org_a", client=client, body=models.NewGroup(name="Research")
+        )
+        assert (made.name, made.configured_by) == ("Research", "api")
+        again = part("api.groups.v1_post_group").sync(
+            "org_a", client=client, body=models.NewGroup(name="Research")
+        )
+        assert isinstance(again, models.Error)
+        assert again.error.code == "group_name_taken"
+        created = part("api.members_and_websites.v1_post_member").sync(
+            "org_a", client=client, body=models.NewMember(email="ann@example.com", name="Ann")
+        )
+        listed = part("api.usage_and_spend_cursors_shapes.teams_list_members").sync(client=client)
+        assert [(one.id, one.email) for one in listed.team_members] == [
+            (created.id, "ann@example.com")
+        ]
+        log = part("api.usage_and_spend_cursors_shapes.teams_list_audit").sync(
+            client=client, event_types="add_user", start_time="1h"
+        )
+        assert [event.event_type for event in log.events] == ["add_user"]
+        assert log.pagination.total_count == 1
 
 
 def test_titles_are_unique(document: dict[str, Any]) -> None:
