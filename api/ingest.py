@@ -171,14 +171,14 @@ class Ingest:
         return event if isinstance(event, Rejected) else event.organization_id
 
     async def _unknown(self, organization_ids: set[str]) -> set[str]:
-        asked = organization_ids - self._known
-        if not asked:
+        unseen = organization_ids - self._known
+        if not unseen:
             return set()
-        found = await asyncio.to_thread(self._find, sorted(asked))
+        existing = await asyncio.to_thread(self._find, sorted(unseen))
         if len(self._known) > KNOWN_MAX:
             self._known.clear()
-        self._known |= found
-        return asked - found
+        self._known |= existing
+        return unseen - existing
 
     def _find(self, organization_ids: list[str]) -> set[str]:
         with self.store.read() as session:

@@ -52,7 +52,7 @@ class Seed:
     keys: Sequence[Scope] = (Scope.ADMIN,)
 
 
-def seed_organization(settings: Settings, wanted: Seed, at: datetime) -> dict[str, str] | None:
+def seed_organization(settings: Settings, seed: Seed, at: datetime) -> dict[str, str] | None:
     """Makes the organization as if at `at`, so that usage since then is attributed; the secrets of
     its keys by scope. None, and nothing is changed, where the organization is there already.
 
@@ -60,44 +60,42 @@ def seed_organization(settings: Settings, wanted: Seed, at: datetime) -> dict[st
     """
     with _opened(settings, lambda: at) as control:
         with control.store.read() as session:
-            if session.get(Organization, wanted.organization_id) is not None:
+            if session.get(Organization, seed.organization_id) is not None:
                 return None
-        return _seed(control, wanted)
+        return _seed(control, seed)
 
 
-def _seed(control: Control, wanted: Seed) -> dict[str, str]:
+def _seed(control: Control, seed: Seed) -> dict[str, str]:
     with control.transaction(SEEDER) as transaction:
-        change = create_organization(
-            transaction, wanted.name, wanted.settings, wanted.organization_id
-        )
-        for price in wanted.prices:
+        change = create_organization(transaction, seed.name, seed.settings, seed.organization_id)
+        for price in seed.prices:
             set_price(change, price)
-        for group_id, name in wanted.groups.items():
+        for group_id, name in seed.groups.items():
             create_group(change, name, group_id)
-        for member in wanted.members:
+        for member in seed.members:
             create_member(change, member)
-        placements: dict[str, str | None] = dict(wanted.places)
+        placements: dict[str, str | None] = dict(seed.places)
         place(change, placements, SEEDER.how)
-        for website_id, (name, group_id) in wanted.websites.items():
+        for website_id, (name, group_id) in seed.websites.items():
             create_website(change, name, group_id or UNASSIGNED, website_id)
-        for new in wanted.grants:
+        for new in seed.grants:
             grant(change, new)
         secrets = {}
-        for scope in wanted.keys:
-            bound = None if scope is Scope.OPERATOR else wanted.organization_id
+        for scope in seed.keys:
+            bound = None if scope is Scope.OPERATOR else seed.organization_id
             secrets[scope.value] = create_key(transaction, scope, "seed", bound).secret
         transaction.finish()
         # How long a fact waits for Kafka counts from now, whenever it is effective.
         transaction.session.execute(
             update(OutboxFact)
-            .where(OutboxFact.organization_id == wanted.organization_id)
+            .where(OutboxFact.organization_id == seed.organization_id)
             .values(created_at=datetime.now(UTC))
         )
     return secrets
 
 
 def add_grants(
-    settings: Settings, organization_id: str, wanted: Iterable[NewGrant], clock: Clock
+    settings: Settings, organization_id: str, grants: Iterable[NewGrant], clock: Clock
 ) -> int:
     """Grants what the organization has not been granted yet, by id; how many those were.
 
@@ -107,7 +105,7 @@ def add_grants(
         with control.store.read() as session:
             missing = [
                 new
-                for new in wanted
+                for new in grants
                 if session.get(Grant, (organization_id, new.grant_id)) is None
                 and _is_there(session, organization_id, new)
             ]

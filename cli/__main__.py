@@ -134,7 +134,7 @@ def topics_create() -> None:
     for name in report.created:
         typer.echo(f"created  {name}")
     typer.echo(
-        f"{len(report.created)} created, {len(report.already_there)} as they should be, "
+        f"{len(report.created)} created, {len(report.existing)} as they should be, "
         f"{settings.partitions} partitions each"
     )
 
@@ -149,7 +149,7 @@ def migrate() -> None:
     report = migrate_warehouse(settings)
     for name in report.applied:
         typer.echo(f"applied  {name}")
-    typer.echo(f"{len(report.applied)} applied, {len(report.already_there)} were there")
+    typer.echo(f"{len(report.applied)} applied, {len(report.already_applied)} were there")
     typer.echo(report.access)
     typer.echo(migrate_database(settings))
 

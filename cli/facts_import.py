@@ -71,8 +71,8 @@ def import_(
     typer.echo(
         f"{done.learnt} facts of {len(done.organizations)} organizations were learnt, "
         f"{done.moved_behind} unpublished ones moved behind them, {done.ignored} ignored. "
-        f"{done.default_prices} prices came back into the default book; {done.told} facts of it "
-        f"wait for organizations that had not heard of them. {recalled}"
+        f"{done.default_prices} prices came back into the default book; {done.waiting_facts} facts "
+        f"of it wait for organizations that had not heard of them. {recalled}"
     )
     for why in done.unrepairable.values():
         typer.echo(why, err=True)

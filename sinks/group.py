@@ -166,10 +166,10 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]
         except (TimeoutError, IllegalStateError):
             return stored
 
-    async def _begin(self, wanted: Mapping[TopicPartition, int | None]) -> None:
-        starts = await self._consumer.beginning_offsets(list(wanted))
-        ends = await self._consumer.end_offsets(list(wanted))
-        for partition, position in wanted.items():
+    async def _begin(self, positions: Mapping[TopicPartition, int | None]) -> None:
+        starts = await self._consumer.beginning_offsets(list(positions))
+        ends = await self._consumer.end_offsets(list(positions))
+        for partition, position in positions.items():
             name = f"{partition.topic}/{partition.partition}"
             begin, skipped = first_position(
                 name, position, starts[partition], ends[partition], self._from_earliest

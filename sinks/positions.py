@@ -4,7 +4,7 @@ from sinks.errors import PositionLostError
 
 
 def first_position(
-    partition: str, wanted: int | None, log_start: int, log_end: int, from_earliest: bool
+    partition: str, committed: int | None, log_start: int, log_end: int, from_earliest: bool
 ) -> tuple[int, int]:
     """The position to read from, and how many records are skipped by that for certain.
 
@@ -12,28 +12,28 @@ def first_position(
     was away for longer than the brokers keep offsets). Raises `PositionLostError` where rows may be
     missing, unless `from_earliest` accepts that.
     """
-    if wanted is None:
+    if committed is None:
         if log_start == 0 or from_earliest:
             return log_start, 0
         raise PositionLostError(
             f"{partition}: the group has no position and the log starts at {log_start}, not at 0: "
             f"records may have been deleted before the sink read them. {_REMEDY}"
         )
-    if wanted < log_start:
+    if committed < log_start:
         if from_earliest:
-            return log_start, log_start - wanted
+            return log_start, log_start - committed
         raise PositionLostError(
-            f"{partition}: the next record is {wanted} but the log starts at {log_start}: "
-            f"{log_start - wanted} records were deleted before the sink read them. {_REMEDY}"
+            f"{partition}: the next record is {committed} but the log starts at {log_start}: "
+            f"{log_start - committed} records were deleted before the sink read them. {_REMEDY}"
         )
-    if wanted > log_end:
+    if committed > log_end:
         if from_earliest:
             return log_start, 0
         raise PositionLostError(
-            f"{partition}: the next record is {wanted} but the log ends at {log_end}: the topic "
+            f"{partition}: the next record is {committed} but the log ends at {log_end}: the topic "
             f"was made anew or lost its end. {_REMEDY}"
         )
-    return wanted, 0
+    return committed, 0
 
 
 _REMEDY = (

@@ -107,16 +107,16 @@ def _json_text(name: str) -> msgspec.Raw:
 
 def _identity(value: bytes, originals: dict[str, bytes | None]) -> dict[str, str]:
     try:
-        found = _decode_identity(value)
+        identity = _decode_identity(value)
     except (ValueError, RecursionError):
-        found = _Identity()
-    event_id, source = _short(found.id), _short(found.source)
+        identity = _Identity()
+    event_id, source = _short(identity.id), _short(identity.source)
     return {
         "event_id": _text(originals.get("ce_id")) or event_id,
         "source": _text(originals.get("ce_source")) or source,
         "organization_id": _text(originals.get("ce_organizationid"))
-        or _short(found.organizationid)
-        or _short(found.organization_id),
+        or _short(identity.organizationid)
+        or _short(identity.organization_id),
     }
 
 
@@ -128,8 +128,8 @@ def _text(raw: bytes | None) -> str:
         return ""
 
 
-def _short(found: Any) -> str:
-    return found if isinstance(found, str) and len(found) <= ID_LIMIT_CHARACTERS else ""
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) <= ID_LIMIT_CHARACTERS else ""
 
 
 def _number(raw: bytes | None, otherwise: int) -> int:

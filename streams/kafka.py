@@ -58,7 +58,7 @@ class TopicsReport:
     """Names on the broker."""
 
     created: tuple[str, ...]
-    already_there: tuple[str, ...]
+    existing: tuple[str, ...]
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -137,13 +137,13 @@ async def create_topics(settings: Settings) -> TopicsReport:
     async with _admin(settings) as admin:
         partitions = await _partition_counts(admin)
         created = await _create_missing(admin, settings, partitions)
-        already_there = [
+        existing = [
             settings.topic(name)
             for name in topics.all_topics()
             if settings.topic(name) not in created
         ]
-        await _raise_problems(admin, settings, already_there)
-        return TopicsReport(tuple(created), tuple(already_there))
+        await _raise_problems(admin, settings, existing)
+        return TopicsReport(tuple(created), tuple(existing))
 
 
 async def check_topics(settings: Settings) -> None:

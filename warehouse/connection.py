@@ -30,7 +30,7 @@ def connect(settings: Settings, *, database: str | None = None) -> Any:
     if url.scheme not in ("http", "https") or not url.hostname:
         raise WarehouseError("METERING_CLICKHOUSE_URL is not an http:// or https:// address")
     is_secure = url.scheme == "https"
-    wanted = settings.clickhouse_database if database is None else database
+    name = settings.clickhouse_database if database is None else database
     try:
         return clickhouse_connect.get_client(
             interface=url.scheme,
@@ -39,7 +39,7 @@ def connect(settings: Settings, *, database: str | None = None) -> Any:
             proxy_path=url.path.strip("/"),
             username=settings.clickhouse_user,
             password=settings.clickhouse_password.get_secret_value(),
-            database=wanted,
+            database=name,
             connect_timeout=CONNECT_TIMEOUT_S,
             send_receive_timeout=QUERY_TIMEOUT_S,
             # A session would serialize queries and outlive a load balancer's choice of replica.
@@ -51,7 +51,7 @@ def connect(settings: Settings, *, database: str | None = None) -> Any:
     except ClickHouseError as error:
         if UNKNOWN_DATABASE in str(error):
             raise WarehouseError(
-                f"ClickHouse has no database {wanted!r} yet: run `metering migrate`"
+                f"ClickHouse has no database {name!r} yet: run `metering migrate`"
             ) from error
         raise WarehouseError(f"ClickHouse refuses: {_first_line(error)}") from error
 

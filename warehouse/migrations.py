@@ -52,7 +52,7 @@ class MigrationReport:
     """What a run did; `access` is a sentence about users and grants."""
 
     applied: tuple[str, ...]
-    already_there: tuple[str, ...]
+    already_applied: tuple[str, ...]
     access: str
 
 
@@ -76,7 +76,7 @@ def migrate(settings: Settings) -> MigrationReport:
             _apply(client, migration)
         return MigrationReport(
             applied=tuple(migration.name for migration in waiting),
-            already_there=tuple(each.name for each in migrations if each not in waiting),
+            already_applied=tuple(each.name for each in migrations if each not in waiting),
             access=grant_access(client, settings),
         )
     finally:

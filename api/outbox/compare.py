@@ -98,9 +98,9 @@ def halts(session: Session) -> list[Halt]:
     ]
 
 
-def write_halts(session: Session, found: Sequence[Halt], now: datetime) -> None:
+def write_halts(session: Session, halts: Sequence[Halt], now: datetime) -> None:
     """The first halt of an organization and topic stays: it says where to begin."""
-    for halt in found:
+    for halt in halts:
         if session.get(PublishingHalt, (halt.organization_id, halt.topic)) is None:
             session.add(PublishingHalt(since=now, **asdict(halt)))
             session.flush()
@@ -112,15 +112,15 @@ async def records_between(
     """Offset and value of every record from `start` up to `end`, exclusive."""
     consumer.assign([partition])
     consumer.seek(partition, start)
-    found: list[tuple[int, bytes]] = []
+    records: list[tuple[int, bytes]] = []
     while await consumer.position(partition) < end:
         batches = await consumer.getmany(partition, timeout_ms=POLL_MS)
-        found += [
+        records += [
             (record.offset, record.value or b"")
             for record in batches.get(partition, ())
             if record.offset < end
         ]
-    return found
+    return records
 
 
 def check_known(
@@ -132,8 +132,8 @@ def check_known(
 ) -> None:
     """Marks what is ours as published, and halts the organizations of what is not known here."""
     for start in range(0, len(records), KEYS_A_STATEMENT):
-        found = _check_some(session, topic, records[start : start + KEYS_A_STATEMENT], now)
-        write_halts(session, _limited(session, topic, partition, found), now)
+        unknown = _check_some(session, topic, records[start : start + KEYS_A_STATEMENT], now)
+        write_halts(session, _limited(session, topic, partition, unknown), now)
 
 
 def _check_some(
@@ -147,7 +147,7 @@ def _check_some(
             FOREIGN.inc()
         else:
             read.append((offset, header, value))
-    wanted = {(header.organization_id, header.version) for _, header, _ in read}
+    keys = {(header.organization_id, header.version) for _, header, _ in read}
     rows = session.execute(
         select(
             OutboxFact.id,
@@ -157,7 +157,7 @@ def _check_some(
             OutboxFact.published_at,
         ).where(
             OutboxFact.topic == topic,
-            tuple_(OutboxFact.organization_id, OutboxFact.version).in_(list(wanted)),
+            tuple_(OutboxFact.organization_id, OutboxFact.version).in_(list(keys)),
         )
     )
     known = {(row.organization_id, row.version): row for row in rows}
@@ -181,8 +181,10 @@ def _limited(
     session: Session, topic: str, partition: int, unknown: dict[tuple[str, int], int]
 ) -> list[Halt]:
     """A halt for each organization, and as many notes of unknown ones as a partition may have."""
-    asked = {organization_id for organization_id, _ in unknown}
-    members = set(session.scalars(select(Organization.id).where(Organization.id.in_(asked))))
+    organization_ids = {organization_id for organization_id, _ in unknown}
+    members = set(
+        session.scalars(select(Organization.id).where(Organization.id.in_(organization_ids)))
+    )
     noted = session.scalar(
         select(func.count()).where(
             PublishingHalt.topic == topic,
@@ -191,10 +193,10 @@ def _limited(
         )
     )
     room = UNKNOWN_MAX - int(noted or 0)
-    found: dict[str, Halt] = {}
+    halts: dict[str, Halt] = {}
     for (organization_id, version), offset in unknown.items():
         FOREIGN.inc()
-        if organization_id in found:
+        if organization_id in halts:
             continue
         if organization_id in members:
             code, message = TOPIC_AHEAD, _ahead(topic, organization_id, version)
@@ -203,8 +205,8 @@ def _limited(
             code, message = UNKNOWN_ORGANIZATION, _unknown(topic, organization_id, version)
         else:
             continue
-        found[organization_id] = Halt(organization_id, topic, code, message, partition, offset)
-    return list(found.values())
+        halts[organization_id] = Halt(organization_id, topic, code, message, partition, offset)
+    return list(halts.values())
 
 
 def _ahead(topic: str, organization_id: str, version: int) -> str:

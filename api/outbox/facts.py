@@ -178,10 +178,12 @@ class FactPublisher:
         for metadata in acknowledged:
             offsets[metadata.topic_partition].append(metadata.offset)
         advanced: dict[TopicPartition, int] = {}
-        for partition, found in offsets.items():
+        for partition, acknowledged_offsets in offsets.items():
             start = self._positions[partition]
-            if sorted(found) == list(range(start, start + len(found))):
-                advanced[partition] = start + len(found)
+            if sorted(acknowledged_offsets) == list(
+                range(start, start + len(acknowledged_offsets))
+            ):
+                advanced[partition] = start + len(acknowledged_offsets)
         ids = [fact.id for fact in waiting]
         await asyncio.to_thread(self._mark, ids, advanced)
         # Where somebody else's records lie among ours, the next comparison reads them.

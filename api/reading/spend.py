@@ -98,13 +98,13 @@ class Spend:
         self._places = BoundedSemaphore(QUESTIONS_AT_ONCE_MAX)
         self._soon = BoundedSemaphore(2 * QUESTIONS_AT_ONCE_MAX)
 
-    def soon(self, question: Callable[P, T], *given: P.args, **named: P.kwargs) -> Future[T]:
+    def soon(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Asks one of the questions below in another thread, while this one reads the database."""
         if not self._soon.acquire(timeout=PLACE_WAIT_S):
             raise _busy()
-        asked = self._threads.submit(question, *given, **named)
-        asked.add_done_callback(lambda _: self._soon.release())
-        return asked
+        answer = self._threads.submit(question, *args, **kwargs)
+        answer.add_done_callback(lambda _: self._soon.release())
+        return answer
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -138,10 +138,10 @@ class Spend:
             "GROUP BY stamped_group_id",
             period(organization_id, cycle),
         )
-        found: dict[str, Amount] = defaultdict(Amount)
+        amounts: dict[str, Amount] = defaultdict(Amount)
         for group, micro, pico in rows:
-            found[_place(group, live)] += Amount(int(micro), int(pico))
-        return found
+            amounts[_place(group, live)] += Amount(int(micro), int(pico))
+        return amounts
 
     def by_group_and_day(
         self, organization_id: str, cycle: Cycle, live: Collection[str]
@@ -152,12 +152,12 @@ class Spend:
             f"FROM usage_rated WHERE {PERIOD} GROUP BY stamped_group_id, day ORDER BY day",
             {**period(organization_id, cycle), "zone": cycle.time_zone},
         )
-        found: dict[str, GroupSpend] = defaultdict(GroupSpend)
+        by_group: dict[str, GroupSpend] = defaultdict(GroupSpend)
         for group, day, micro, pico in rows:
-            spent, amount = found[_place(group, live)], Amount(int(micro), int(pico))
+            spent, amount = by_group[_place(group, live)], Amount(int(micro), int(pico))
             spent.by_day[day] = spent.by_day.get(day, Amount()) + amount
             spent.total += amount
-        return found
+        return by_group
 
     def by_group_and_member(
         self, organization_id: str, cycle: Cycle, live: Collection[str]
@@ -169,11 +169,11 @@ class Spend:
             "GROUP BY stamped_group_id, member_id",
             period(organization_id, cycle),
         )
-        found: dict[str, dict[str, int]] = defaultdict(dict)
+        by_group: dict[str, dict[str, int]] = defaultdict(dict)
         for group, member_id, pico in rows:
-            people = found[group if group in live else UNASSIGNED]
+            people = by_group[group if group in live else UNASSIGNED]
             people[member_id] = people.get(member_id, 0) + int(pico)
-        return found
+        return by_group
 
     def by_member_and_day(
         self,
@@ -192,10 +192,10 @@ class Spend:
             "GROUP BY member_id, day ORDER BY day",
             {**period(organization_id, cycle), "zone": cycle.time_zone, "groups": groups},
         )
-        found: dict[str, dict[date, Amount]] = defaultdict(dict)
+        by_member: dict[str, dict[date, Amount]] = defaultdict(dict)
         for member_id, day, micro, pico in rows:
-            found[member_id][day] = Amount(int(micro), int(pico))
-        return found
+            by_member[member_id][day] = Amount(int(micro), int(pico))
+        return by_member
 
     def by_member(self, organization_id: str, cycle: Cycle) -> dict[str, tuple[int, int]]:
         """Of each member: what no credits covered, and everything; both as `money_pico`."""

@@ -52,10 +52,10 @@ class Person(msgspec.Struct, gc=False, rename=_PERSON.get):
 
 def organization(session: Session, organization_id: str) -> Organization:
     """Raises Refused (404) where there is none."""
-    found = session.get(Organization, organization_id)
-    if found is None:
+    row = session.get(Organization, organization_id)
+    if row is None:
         raise not_found("organization", organization_id, "organization_id")
-    return found
+    return row
 
 
 def groups(session: Session, organization_id: str) -> Sequence[BillingGroup]:
@@ -72,21 +72,21 @@ def matching(
 ) -> list[BillingGroup]:
     """Those whose name holds the text (upper or lower case), or whose id it is, and that are
     configured in this way, where one is given."""
-    wanted = fold(search.strip())
+    folded = fold(search.strip())
     return [
         row
         for row in rows
-        if (wanted in row.name_folded or search.strip() == row.id)
+        if (folded in row.name_folded or search.strip() == row.id)
         and configured_by in (None, row.configured_by)
     ]
 
 
 def group(session: Session, organization_id: str, group_id: str) -> BillingGroup:
     """Raises Refused (404) where there is none, or it was deleted."""
-    found = session.get(BillingGroup, (organization_id, group_id))
-    if found is None or found.deleted_at is not None:
+    row = session.get(BillingGroup, (organization_id, group_id))
+    if row is None or row.deleted_at is not None:
         raise not_found("group", group_id, "group_id")
-    return found
+    return row
 
 
 def member_counts(session: Session, organization_id: str) -> dict[str, int]:
@@ -139,10 +139,10 @@ def current_people(
         query = query.where(Membership.group_id.is_(None))
     elif group_id is not None:
         query = query.where(Membership.group_id == group_id)
-    found: dict[str, list[Person]] = defaultdict(list)
+    people: dict[str, list[Person]] = defaultdict(list)
     for group, member_id, name, email, joined_at in session.connection().execute(query).all():
-        found[group].append(Person(member_id, name, email, joined_at))
-    return found
+        people[group].append(Person(member_id, name, email, joined_at))
+    return people
 
 
 def former_people(
@@ -173,12 +173,12 @@ def former_people(
     )
     if group_id is not None:
         query = query.where(FormerMembership.group_id == group_id)
-    found: dict[str, list[Person]] = defaultdict(list)
+    people: dict[str, list[Person]] = defaultdict(list)
     for group, member_id, name, email, joined_at, left_at in (
         session.connection().execute(query).all()
     ):
-        found[group].append(Person(member_id, name, email, joined_at, left_at))
-    return found
+        people[group].append(Person(member_id, name, email, joined_at, left_at))
+    return people
 
 
 def directory_names(session: Session, organization_id: str) -> dict[str, str]:

@@ -51,8 +51,8 @@ class EventFilter:
             condition += " AND member_id IN {members:Array(String)}"
             parameters["members"] = self.members
         for number, (name, values) in enumerate(sorted(self.dimensions.items())):
-            asked = f"IN {{values{number}:Array(String)}}" if values else "!= ''"
-            condition += f" AND dimensions[{{name{number}:String}}] {asked}"
+            comparison = f"IN {{values{number}:Array(String)}}" if values else "!= ''"
+            condition += f" AND dimensions[{{name{number}:String}}] {comparison}"
             parameters |= {f"name{number}": name, f"values{number}": sorted(values)}
         return condition, parameters
 
@@ -72,11 +72,11 @@ class Event:
     pico_text: str
     """Its cost in 10^-12 of the currency's unit, as ClickHouse sends 128 bits."""
 
-    def shown(self, people: People) -> dict[str, Any]:
+    def as_json(self, people: People) -> dict[str, Any]:
         email, name, is_service = people.get(self.member_id, ("", "", False))
         charged = cents(int(self.pico_text))
         is_token_based = "token" in self.meter
-        shown: dict[str, Any] = {
+        document: dict[str, Any] = {
             "timestamp": str(int(self.event_time.timestamp() * 1000)),
             "userEmail": email or ("" if is_service else self.subject),
             "model": self.dimensions.get("model", self.meter),
@@ -90,16 +90,16 @@ class Event:
             "meter": self.meter,
         }
         if is_token_based:
-            shown["tokenUsage"] = self._tokens() | {"totalCents": charged}
+            document["tokenUsage"] = self._tokens() | {"totalCents": charged}
         if is_service:
-            shown |= {"serviceAccountId": self.member_id, "serviceAccountName": name}
-        named = {
+            document |= {"serviceAccountId": self.member_id, "serviceAccountName": name}
+        identity = {
             "cloudAgentId": self.dimensions.get("cloud_agent_id"),
             "automationId": self.dimensions.get("automation_id"),
             "conversationId": self.dimensions.get("conversation_id"),
             "websiteId": self.website_id,
         }
-        return shown | {key: value for key, value in named.items() if value}
+        return document | {key: value for key, value in identity.items() if value}
 
     def _tokens(self) -> dict[str, Any]:
         """Whole tokens, all of the kind that the dimension `token_type` says: input by default."""
@@ -150,8 +150,8 @@ def idle_day(member_id: str, email: str, day: date) -> DayOfMember:
     return DayOfMember(member_id, day.isoformat(), since_1970 // timedelta(milliseconds=1), email)
 
 
-def count_events(spend: Spend, wanted: EventFilter) -> int:
-    condition, parameters = wanted.where()
+def count_events(spend: Spend, events: EventFilter) -> int:
+    condition, parameters = events.where()
     rows = spend.query(
         f"SELECT count() FROM usage_rated WHERE {condition} AND revision = 0",  # noqa: S608
         parameters,
@@ -159,9 +159,9 @@ def count_events(spend: Spend, wanted: EventFilter) -> int:
     return int(rows[0][0])
 
 
-def list_events(spend: Spend, wanted: EventFilter, limit: int, offset: int) -> list[Event]:
+def list_events(spend: Spend, events: EventFilter, limit: int, offset: int) -> list[Event]:
     """A page of events, newest first."""
-    condition, parameters = wanted.where()
+    condition, parameters = events.where()
     rows = spend.query(
         "SELECT event_time, any(member_id), any(subject), any(meter), any(website_id), "  # noqa: S608
         "any(dimensions), sum(toInt128(quantity_micro)), sum(toInt128(overage_micro)), "

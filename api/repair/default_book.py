@@ -40,7 +40,7 @@ def restore_default_book(session: Session, now: datetime) -> tuple[int, int]:
     How many prices came back, and how many facts wait to be published because of that.
     """
     lock_price_book(session)
-    told = _told(session)
+    published = _published_prices(session)
     book = [
         DefaultPrice(*row)
         for row in session.execute(
@@ -49,7 +49,7 @@ def restore_default_book(session: Session, now: datetime) -> tuple[int, int]:
             .order_by(Price.id)
         )
     ]
-    forgotten = _forgotten(book, told.values())
+    forgotten = _forgotten(book, published.values())
     for price in forgotten:
         session.add(Price(organization_id=None, created_at=now, **price._asdict()))
         session.flush()
@@ -60,7 +60,7 @@ def restore_default_book(session: Session, now: datetime) -> tuple[int, int]:
         .order_by(Organization.id)
         .with_for_update()
     ):
-        missing = _missing([*book, *forgotten], told[organization.id])
+        missing = _missing([*book, *forgotten], published[organization.id])
         for price in missing:
             _tell(session, organization, price, now)
         untold += len(missing)
@@ -68,38 +68,40 @@ def restore_default_book(session: Session, now: datetime) -> tuple[int, int]:
     return len(forgotten), untold
 
 
-def _told(session: Session) -> defaultdict[str, list[DefaultPrice]]:
+def _published_prices(session: Session) -> defaultdict[str, list[DefaultPrice]]:
     rows = session.execute(
         select(OutboxFact.organization_id, OutboxFact.payload)
         .where(OutboxFact.topic == topics.MEMBERSHIPS)
         .order_by(OutboxFact.organization_id, OutboxFact.version)
         .execution_options(yield_per=ROWS_AT_ONCE)
     )
-    told: defaultdict[str, list[DefaultPrice]] = defaultdict(list)
+    published: defaultdict[str, list[DefaultPrice]] = defaultdict(list)
     for organization_id, payload in rows:
         if PRICE_MARK in payload:
             price = default_price(codec.decode_membership(payload))
             if price is not None:
-                told[organization_id].append(price)
-    return told
+                published[organization_id].append(price)
+    return published
 
 
-def _forgotten(book: list[DefaultPrice], told: Iterable[list[DefaultPrice]]) -> list[DefaultPrice]:
+def _forgotten(
+    book: list[DefaultPrice], published: Iterable[list[DefaultPrice]]
+) -> list[DefaultPrice]:
     """What some organization was told more often than the book has it."""
     known = Counter(book)
     forgotten = []
-    for prices in told:
+    for prices in published:
         forgotten += _missing(prices, list(known.elements()))
         known |= Counter(prices)
     return forgotten
 
 
-def _missing(wanted: list[DefaultPrice], there: list[DefaultPrice]) -> list[DefaultPrice]:
-    """The wanted ones that are not there, in their order; one price may be there twice."""
-    left, missing = Counter(there), []
-    for price in wanted:
-        if left[price]:
-            left[price] -= 1
+def _missing(prices: list[DefaultPrice], existing: list[DefaultPrice]) -> list[DefaultPrice]:
+    """The prices that `existing` lacks, in their order; one price may stand there twice."""
+    remaining, missing = Counter(existing), []
+    for price in prices:
+        if remaining[price]:
+            remaining[price] -= 1
         else:
             missing.append(price)
     return missing

@@ -41,15 +41,15 @@ VERSION_COLUMNS = {topics.MEMBERSHIPS: "memberships_version", topics.CREDITS: "c
 @dataclass
 class Imported:
     """What an import did. `ignored` records could not be read, or contradict what is known;
-    `default_prices` came back into the default book, and `told` facts of them wait for
-    organizations that had not heard of them; of `unknown_aliases` only the hash is known.
+    `default_prices` came back into the default book, and `waiting_facts` of them are to be published
+    for organizations that had not heard of them; of `unknown_aliases` only the hash is known.
     `unrepairable` organizations stay halted; it says why."""
 
     learnt: int = 0
     moved_behind: int = 0
     ignored: int = 0
     default_prices: int = 0
-    told: int = 0
+    waiting_facts: int = 0
     unknown_aliases: int = 0
     organizations: set[str] = field(default_factory=set)
     saw_default_prices: bool = False
@@ -61,7 +61,7 @@ class Unrepairable(Exception):
 
 
 @dataclass
-class _Found:
+class _TopicRecords:
     """What a topic has of one organization, by version, and where that begins."""
 
     partition: int
@@ -88,20 +88,20 @@ async def import_facts(
     """
     ends: dict[TopicPartition, int] = {}
     imported = Imported()
-    found: dict[str, dict[str, _Found]] = defaultdict(dict)
+    by_organization: dict[str, dict[str, _TopicRecords]] = defaultdict(dict)
     for topic in topics.FACTS:
         records, topic_ends = await _read_topic(settings, store, topic)
         ends |= topic_ends
-        _sort(topic, records, forgotten, found, imported)
+        _sort(topic, records, forgotten, by_organization, imported)
     with store.write() as session:
         lifted = _lift_halts(session)
-        for organization_id, by_topic in sorted(found.items()):
+        for organization_id, by_topic in sorted(by_organization.items()):
             _repair(session, organization_id, by_topic, clock(), imported)
         for organization_id in sorted(imported.organizations):
             unknown = follow_facts(session, organization_id, alias_secret)
             imported.unknown_aliases += len(unknown)
         if imported.saw_default_prices or lifted:
-            imported.default_prices, imported.told = restore_default_book(session, clock())
+            imported.default_prices, imported.waiting_facts = restore_default_book(session, clock())
         for partition, end in ends.items():
             compare.keep_position(session, partition.topic, partition.partition, end)
         session.execute(insert(AuditEntry), _audit(imported, actor, clock()))
@@ -118,7 +118,7 @@ def _lift_halts(session: Session) -> int:
 def _repair(
     session: Session,
     organization_id: str,
-    by_topic: dict[str, _Found],
+    by_topic: dict[str, _TopicRecords],
     now: datetime,
     imported: Imported,
 ) -> None:
@@ -140,10 +140,10 @@ def _repair(
                     topic,
                     compare.TOPIC_AHEAD,
                     f"`metering facts import` cannot repair it: {error}",
-                    found.partition,
-                    found.first_offset,
+                    of_topic.partition,
+                    of_topic.first_offset,
                 )
-                for topic, found in by_topic.items()
+                for topic, of_topic in by_topic.items()
             ],
             now,
         )
@@ -156,17 +156,17 @@ def _repair(
 
 def _audit(imported: Imported, actor: Actor, now: datetime) -> list[dict[str, Any]]:
     """An entry for the platform, and one for each organization that learnt something."""
-    done: dict[str, Any] = {
+    report: dict[str, Any] = {
         "learnt": imported.learnt,
         "moved_behind": imported.moved_behind,
         "ignored": imported.ignored,
         "default_prices": imported.default_prices,
-        "told": imported.told,
+        "told": imported.waiting_facts,
     }
     subject = ("topics", "facts")
     of_one: dict[str, Any] = {"why": "an older backup was restored"}
     return [
-        audit_entry(None, actor, now, "facts.import", subject, None, done),
+        audit_entry(None, actor, now, "facts.import", subject, None, report),
         *(
             audit_entry(organization_id, actor, now, "facts.import", subject, None, of_one)
             for organization_id in sorted(imported.organizations)
@@ -191,21 +191,21 @@ async def _read_topic(
     try:
         partitions = [TopicPartition(name, number) for number in range(settings.partitions)]
         ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
-        found: list[tuple[int, int, bytes]] = []
+        unknown_records: list[tuple[int, int, bytes]] = []
         for partition, end in ends.items():
             number = partition.partition
             position = known.get(number, 0)
             start = min(position, unknown.get(number, position))
             if start < end:
                 records = await compare.records_between(consumer, partition, start, end)
-                found += [
+                unknown_records += [
                     (number, offset, value)
                     for offset, value in records
                     if offset >= position or _names(value, halted)
                 ]
     finally:
         await consumer.stop()
-    return found, ends
+    return unknown_records, ends
 
 
 def _names(value: bytes, organization_ids: set[str]) -> bool:
@@ -217,7 +217,7 @@ def _sort(
     topic: str,
     records: Sequence[tuple[int, int, bytes]],
     forgotten: frozenset[str],
-    found: dict[str, dict[str, _Found]],
+    by_organization: dict[str, dict[str, _TopicRecords]],
     imported: Imported,
 ) -> None:
     """Puts the records of a topic to their organizations."""
@@ -232,7 +232,9 @@ def _sort(
             continue
         if isinstance(record, MembershipRecord) and default_price(record):
             imported.saw_default_prices = True
-        of_one = found[record.organization_id].setdefault(topic, _Found(partition, offset))
+        of_one = by_organization[record.organization_id].setdefault(
+            topic, _TopicRecords(partition, offset)
+        )
         of_one.records.setdefault(record.version, (record, value))
 
 
@@ -253,14 +255,14 @@ def _import_organization(
     known = {row.version: row for row in rows}
     unpublished: list[OutboxFact] = []
     for row in rows:
-        there = records.pop(row.version, None)
-        if there is not None and there[1] == row.payload:
+        in_topic = records.pop(row.version, None)
+        if in_topic is not None and in_topic[1] == row.payload:
             row.published_at = row.published_at or now
         elif row.published_at is None:
             unpublished.append(row)
-            if there is not None:
-                records[row.version] = there
-        elif there is not None:
+            if in_topic is not None:
+                records[row.version] = in_topic
+        elif in_topic is not None:
             imported.ignored += 1
     if not records:
         return
@@ -304,12 +306,12 @@ def _learn(
     value: bytes,
     now: datetime,
 ) -> Organization:
-    made = apply_fact(session, organization, record)
-    made.updated_at = max(made.updated_at, record.recorded_at)
-    setattr(made, VERSION_COLUMNS[topic], record.version)
+    learner = apply_fact(session, organization, record)
+    learner.updated_at = max(learner.updated_at, record.recorded_at)
+    setattr(learner, VERSION_COLUMNS[topic], record.version)
     session.add(
         OutboxFact(
-            organization_id=made.id,
+            organization_id=learner.id,
             topic=topic,
             version=record.version,
             payload=value,
@@ -318,7 +320,7 @@ def _learn(
         )
     )
     session.flush()
-    return made
+    return learner
 
 
 def _append_behind(

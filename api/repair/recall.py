@@ -47,14 +47,14 @@ def to_recall(store: Store) -> set[str]:
     """Organizations that an import has left without names or addresses, perhaps because
     ClickHouse was away then."""
     with store.read() as session:
-        found = set(session.scalars(select(LostAlias.organization_id)))
+        organizations = set(session.scalars(select(LostAlias.organization_id)))
         for table in (Member, BillingGroup, Website):
-            found.update(
+            organizations.update(
                 session.scalars(
                     select(table.organization_id).where(table.name == table.id).distinct()
                 )
             )
-    return found
+    return organizations
 
 
 def _aliases(

@@ -104,20 +104,20 @@ def _place(session: Session, record: Any, fact: Any) -> None:
 
 
 def _leave(session: Session, record: Any, member_id: str) -> None:
-    there = session.get(Membership, (record.organization_id, member_id))
-    if there is None:
+    membership = session.get(Membership, (record.organization_id, member_id))
+    if membership is None:
         return
     session.add(
         FormerMembership(
-            organization_id=there.organization_id,
-            member_id=there.member_id,
-            group_id=there.group_id,
-            joined_at=there.joined_at,
+            organization_id=membership.organization_id,
+            member_id=membership.member_id,
+            group_id=membership.group_id,
+            joined_at=membership.joined_at,
             left_at=record.effective_at,
-            how=there.how,
+            how=membership.how,
         )
     )
-    session.delete(there)
+    session.delete(membership)
     session.flush()
 
 
@@ -189,12 +189,12 @@ def _price(session: Session, record: Any, fact: Any) -> None:
 
 
 def _grant(session: Session, record: Any, fact: Any) -> None:
-    there = session.get(Grant, (record.organization_id, fact.grant_id))
+    grant = session.get(Grant, (record.organization_id, fact.grant_id))
     if isinstance(fact, records.Revoked):
-        if there is not None:
-            there.revoked_micro = min(there.amount_micro, there.revoked_micro + fact.amount_micro)
+        if grant is not None:
+            grant.revoked_micro = min(grant.amount_micro, grant.revoked_micro + fact.amount_micro)
         return
-    if there is None:
+    if grant is None:
         session.add(
             Grant(
                 organization_id=record.organization_id,

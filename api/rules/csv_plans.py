@@ -229,37 +229,40 @@ def _action(person: Person | None, place_now: str, target: str) -> str:
     return "unassign" if target == UNASSIGNED else "move"
 
 
-def apply(change: Change, made: Plan, digest: str, *, progress: Progress = no_progress) -> Plan:
+def apply(change: Change, accepted: Plan, digest: str, *, progress: Progress = no_progress) -> Plan:
     """Does what the plan with this digest says, whole.
 
-    Only where the organization was changed after `made` was, it is planned again here, within the
+    Only where the organization was changed after `accepted` was made, it is planned again here, within the
     write. Raises Refused (409) where the plan is another one by now, or refuses a row.
     """
-    if made.digest == digest and made.as_of != _stamp(change.organization):
-        made = plan(
-            change.session, change.organization_id, made.file, create_members=made.create_members
+    if accepted.digest == digest and accepted.as_of != _stamp(change.organization):
+        accepted = plan(
+            change.session,
+            change.organization_id,
+            accepted.file,
+            create_members=accepted.create_members,
         )
-    _require(made, digest)
-    groups = {fold(one.name): one.id for one in create_groups(change, made.new_groups)}
-    fresh = join_many(change, list(made.newcomers.values()), made.claimed)
-    progress("applied", len(made.newcomers), len(made.rows))
+    _require(accepted, digest)
+    groups = {fold(one.name): one.id for one in create_groups(change, accepted.new_groups)}
+    fresh = join_many(change, list(accepted.newcomers.values()), accepted.claimed)
+    progress("applied", len(accepted.newcomers), len(accepted.rows))
     placements: dict[str, str | None] = {}
-    for one in made.rows:
+    for one in accepted.rows:
         if one.action not in MOVING:
             continue
         if one.action == "create_and_move" and one.member_id:
             reactivate_member(change, get_member(change, one.member_id))
-        member_id = one.member_id or made.newcomers[fold(one.row.email)].id
+        member_id = one.member_id or accepted.newcomers[fold(one.row.email)].id
         target = one.to_group or groups[fold(one.row.group)]
         placements[member_id] = None if target == UNASSIGNED else target
     place(change, placements, "csv")
     introduce(change, fresh, placements, "csv")
-    progress("applied", len(made.rows), len(made.rows))
-    return made
+    progress("applied", len(accepted.rows), len(accepted.rows))
+    return accepted
 
 
-def _require(made: Plan, digest: str) -> None:
-    if made.digest != digest:
+def _require(accepted: Plan, digest: str) -> None:
+    if accepted.digest != digest:
         raise Refused(
             409,
             "plan_changed",
@@ -267,12 +270,12 @@ def _require(made: Plan, digest: str) -> None:
             "plan",
             "Make a new dry run, look at it, and apply that.",
         )
-    if made.refused:
-        first = made.refused[0]
+    if accepted.refused:
+        first = accepted.refused[0]
         raise Refused(
             409,
             "rows_refused",
-            f"{len(made.refused)} rows are refused, so nothing is applied; the first is line "
+            f"{len(accepted.refused)} rows are refused, so nothing is applied; the first is line "
             f"{first.row.line}: {first.why}",
             f"line {first.row.line}",
             "Correct these rows, or leave them out.",

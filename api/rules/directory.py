@@ -34,15 +34,15 @@ def settle(change: Change, member_ids: Iterable[str]) -> None:
 
     Members whom no synced group wants keep a group of another kind, but lose a synced one.
     """
-    asked = sorted(set(member_ids))
-    wanted = candidates(change, asked)
-    places = current_places(change, asked)
+    ids = sorted(set(member_ids))
+    groups_by_member = candidates(change, ids)
+    places = current_places(change, ids)
     synced = _synced_groups(change)
     placements: dict[str, str | None] = {}
-    for member_id in asked:
+    for member_id in ids:
         place_now = places.get(member_id)
-        if wanted[member_id]:
-            placements[member_id] = min(wanted[member_id]).group_id
+        if groups_by_member[member_id]:
+            placements[member_id] = min(groups_by_member[member_id]).group_id
         elif place_now is not None and place_now.group_id in synced:
             placements[member_id] = None
     place(change, placements, "scim")

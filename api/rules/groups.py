@@ -51,7 +51,7 @@ def create_group(change: Change, name: str, group_id: str | None = None) -> Bill
     change.session.flush()
     _begin_name(change, group)
     change.member_fact(GroupCreated(chosen))
-    change.audit("group.create", ("group", chosen), None, shown(group))
+    change.audit("group.create", ("group", chosen), None, audit_fields(group))
     change.dimension("group", chosen)
     return group
 
@@ -149,7 +149,7 @@ def delete_group(change: Change, group_id: str, confirm_name: str | None = None)
             "confirm_name",
             "Type the name of the group. Its usage becomes Unassigned; this cannot be undone.",
         )
-    before = shown(group)
+    before = audit_fields(group)
     members = members_by_group(change, [group_id])[group_id]
     place(change, dict.fromkeys(members), change.actor.how, leaving=True)
     change.session.execute(
@@ -202,12 +202,12 @@ def attach_directory(change: Change, group_id: str, directory_group_id: str) -> 
             "directoryGroupId",
             "Detach it there first.",
         )
-    before = shown(group)
+    before = audit_fields(group)
     group.directory_group_id = directory_group_id
     group.synced_at = group.updated_at = change.now
     group.configured_by = "scim"
     change.session.flush()
-    change.audit("group.attach", ("group", group_id), before, shown(group))
+    change.audit("group.attach", ("group", group_id), before, audit_fields(group))
     follow_name(change, group, directory.name)
     present = members_by_group(change, [group_id])[group_id]
     settle(change, [*present, *directory_members(change, directory_group_id)])
@@ -219,27 +219,27 @@ def detach_directory(change: Change, group_id: str, how: AssignedBy = "manual") 
     group = live_group(change, group_id)
     if group.directory_group_id is None:
         return group
-    before = shown(group)
+    before = audit_fields(group)
     group.directory_group_id = None
     group.synced_at = None
     group.name_conflict = None
     group.configured_by = how
     group.updated_at = change.now
     change.session.flush()
-    change.audit("group.detach", ("group", group_id), before, shown(group))
+    change.audit("group.detach", ("group", group_id), before, audit_fields(group))
     settle(change, members_by_group(change, [group_id])[group_id])
     return group
 
 
-def follow_name(change: Change, group: BillingGroup, wanted: str) -> None:
+def follow_name(change: Change, group: BillingGroup, directory_name: str) -> None:
     """The synced group takes the directory group's name; if that is taken (or reserved) it keeps
     its own and shows the conflict, since an identity provider would only repeat a refusal."""
     before = group.name_conflict
     try:
-        cleaned = clean_group_name(wanted)
+        cleaned = clean_group_name(directory_name)
         _require_free_name(change, cleaned, besides=group.id)
     except Refused:
-        group.name_conflict = wanted[:255]
+        group.name_conflict = directory_name[:255]
     else:
         group.name_conflict = None
         _rename(change, group, cleaned)
@@ -249,7 +249,7 @@ def follow_name(change: Change, group: BillingGroup, wanted: str) -> None:
         change.audit("group.name_conflict", subject, {"name_conflict": before}, after)
 
 
-def shown(group: BillingGroup) -> dict[str, object]:
+def audit_fields(group: BillingGroup) -> dict[str, object]:
     """What the audit log says of a group."""
     return {
         "name": group.name,
@@ -262,7 +262,7 @@ def shown(group: BillingGroup) -> dict[str, object]:
 def _rename(change: Change, group: BillingGroup, cleaned: str) -> None:
     if group.name == cleaned:
         return
-    before = shown(group)
+    before = audit_fields(group)
     _end_name(change, group)
     group.name = cleaned
     group.name_folded = fold(cleaned)
@@ -270,7 +270,7 @@ def _rename(change: Change, group: BillingGroup, cleaned: str) -> None:
     _begin_name(change, group)
     change.session.flush()
     change.member_fact(GroupRenamed(group.id))
-    change.audit("group.rename", ("group", group.id), before, shown(group))
+    change.audit("group.rename", ("group", group.id), before, audit_fields(group))
     change.dimension("group", group.id)
     _take_freed_names(change)
 

@@ -72,7 +72,7 @@ def create_member(change: Change, new: NewMember) -> Member:
     change.session.flush()
     change.member_fact(MemberAssigned(chosen, UNASSIGNED, change.actor.how))
     claim_own_addresses(change, member)
-    change.audit("member.create", ("member", chosen), None, shown(member))
+    change.audit("member.create", ("member", chosen), None, audit_fields(member))
     change.dimension("member", chosen)
     return member
 
@@ -222,14 +222,14 @@ def update_member(
 ) -> Member:
     """Changes what is given. Raises Refused where an address is taken or a role unknown."""
     member = get_member(change, member_id)
-    before = shown(member)
+    before = audit_fields(member)
     if role is not None and role not in ROLES:
         raise invalid(f"A role is one of {', '.join(ROLES)}.", "role")
     if email is not None:
         set_addresses(change, member, email, member.user_name)
     member.name = member.name if name is None else clean_name(name)
     member.role = role or member.role
-    if before != shown(member):
+    if before != audit_fields(member):
         record_update(change, member, before)
     return member
 
@@ -239,7 +239,7 @@ def record_update(change: Change, member: Member, before: dict[str, object]) -> 
     member.updated_at = change.now
     change.session.flush()
     claim_own_addresses(change, member)
-    change.audit("member.update", ("member", member.id), before, shown(member))
+    change.audit("member.update", ("member", member.id), before, audit_fields(member))
     change.dimension("member", member.id)
 
 
@@ -247,7 +247,7 @@ def deactivate_member(change: Change, member: Member) -> None:
     """Later usage is Unassigned; the member can come back."""
     if not member.active:
         return
-    before = shown(member)
+    before = audit_fields(member)
     member.active = False
     _leave(change, member, "member.deactivate", before)
 
@@ -256,13 +256,13 @@ def reactivate_member(change: Change, member: Member) -> None:
     """Back, Unassigned, or where the directory has the member."""
     if member.active and member.removed_at is None:
         return
-    before = shown(member)
+    before = audit_fields(member)
     member.active = True
     member.removed_at = None
     member.updated_at = change.now
     change.session.flush()
     change.member_fact(MemberAssigned(member.id, UNASSIGNED, change.actor.how))
-    change.audit("member.activate", ("member", member.id), before, shown(member))
+    change.audit("member.activate", ("member", member.id), before, audit_fields(member))
     change.dimension("member", member.id)
     settle(change, [member.id])
 
@@ -280,7 +280,7 @@ def remove_member(change: Change, member_id: str) -> None:
         if place_now is not None:
             refuse_synced(change, live_group(change, place_now.group_id))
     leave_all_directories(change, member_id)
-    before = shown(member)
+    before = audit_fields(member)
     member.removed_at = change.now
     member.active = False
     _leave(change, member, "member.remove", before)
@@ -291,11 +291,11 @@ def _leave(change: Change, member: Member, action: str, before: dict[str, object
     change.session.flush()
     place(change, {member.id: None}, change.actor.how, leaving=True)
     change.member_fact(MemberRemoved(member.id))
-    change.audit(action, ("member", member.id), before, shown(member))
+    change.audit(action, ("member", member.id), before, audit_fields(member))
     change.dimension("member", member.id)
 
 
-def shown(member: Member) -> dict[str, object]:
+def audit_fields(member: Member) -> dict[str, object]:
     """What the audit log says of a member; erasing a person rewrites it."""
     return {
         "name": member.name,

@@ -107,7 +107,7 @@ def create_organization(
         select(Price).where(Price.organization_id.is_(None)).order_by(Price.id)
     ):
         tell_default_price(change, price)
-    change.audit("organization.create", ("organization", chosen), None, _shown(organization))
+    change.audit("organization.create", ("organization", chosen), None, _audit_fields(organization))
     change.dimension("organization", chosen)
     return change
 
@@ -116,7 +116,7 @@ def change_settings(change: Change, name: str | None, settings: OrganizationSett
     """New settings from now on; what was rated stays as it was rated."""
     settings.check()
     organization = change.organization
-    before = _shown(organization)
+    before = _audit_fields(organization)
     if name is not None:
         organization.name = clean_name(name)
         change.dimension("organization", organization.id)
@@ -136,12 +136,12 @@ def change_settings(change: Change, name: str | None, settings: OrganizationSett
                 settings.time_zone,
             )
         )
-    if before != _shown(organization):
+    if before != _audit_fields(organization):
         subject = ("organization", organization.id)
-        change.audit("organization.update", subject, before, _shown(organization))
+        change.audit("organization.update", subject, before, _audit_fields(organization))
 
 
-def _shown(organization: Organization) -> dict[str, object]:
+def _audit_fields(organization: Organization) -> dict[str, object]:
     settings = settings_of(organization)
     return {
         "name": organization.name,

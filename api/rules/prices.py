@@ -47,7 +47,7 @@ def set_price(change: Change, new: NewPrice) -> Price:
     change.member_fact(
         PriceSet(new.meter, new.micro_per_million_units, "organization"), price.effective_at
     )
-    change.audit("price.set", ("meter", new.meter), None, _shown(price))
+    change.audit("price.set", ("meter", new.meter), None, _audit_fields(price))
     return price
 
 
@@ -67,7 +67,7 @@ def set_default_price(transaction: Transaction, new: NewPrice) -> Price:
     )
     for organization_id in list(ids):
         tell_default_price(transaction.change(organization_id), price)
-    transaction.audit("price.set_default", ("meter", new.meter), None, _shown(price))
+    transaction.audit("price.set_default", ("meter", new.meter), None, _audit_fields(price))
     transaction.session.flush()
     return price
 
@@ -77,10 +77,10 @@ def tell_default_price(change: Change, price: Price) -> None:
     change.member_fact(
         PriceSet(price.meter, price.micro_per_million_units, "default"), price.effective_at
     )
-    change.audit("price.set_default", ("meter", price.meter), None, _shown(price))
+    change.audit("price.set_default", ("meter", price.meter), None, _audit_fields(price))
 
 
-def _shown(price: Price) -> dict[str, object]:
+def _audit_fields(price: Price) -> dict[str, object]:
     return {
         "meter": price.meter,
         "micro_per_million_units": price.micro_per_million_units,

@@ -8,6 +8,7 @@ from api.rules.change import Change
 from api.rules.members import (
     NewMember,
     address_taken,
+    audit_fields,
     create_member,
     deactivate_member,
     holders_of_address,
@@ -15,7 +16,6 @@ from api.rules.members import (
     record_update,
     remove_member,
     set_addresses,
-    shown,
 )
 from api.rules.names import EMAIL, check_external_id, fold, refuse_unseen
 from api.storage.base import NAME_LIMIT_CHARACTERS
@@ -105,12 +105,12 @@ def _former(change: Change, user: ProvisionedUser) -> Member | None:
 def update_provisioned(change: Change, member: Member, user: ProvisionedUser) -> Member:
     """The user is now as sent: names, addresses, and whether it is active."""
     user.check()
-    before = shown(member), member.user_name, member.external_id, member.scim
+    before = audit_fields(member), member.user_name, member.external_id, member.scim
     set_addresses(change, member, user.email, user.user_name)
     member.name = user.shown_name
     member.external_id = user.external_id
     member.scim = user.document
-    if before != (shown(member), member.user_name, member.external_id, member.scim):
+    if before != (audit_fields(member), member.user_name, member.external_id, member.scim):
         record_update(change, member, before[0])
     if user.active:
         reactivate_member(change, member)

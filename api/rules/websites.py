@@ -27,7 +27,7 @@ def create_website(
     change.session.add(website)
     change.session.flush()
     change.member_fact(WebsiteAssigned(chosen, group_id))
-    change.audit("website.create", ("website", chosen), None, shown(website))
+    change.audit("website.create", ("website", chosen), None, audit_fields(website))
     change.dimension("website", chosen)
     return website
 
@@ -44,16 +44,16 @@ def update_website(
 ) -> Website:
     """Another name, another group (`group_unassigned` for none), or both."""
     website = get_website(change, website_id)
-    before = shown(website)
+    before = audit_fields(website)
     if name is not None and clean_name(name) != website.name:
         website.name = clean_name(name)
         change.dimension("website", website_id)
     if group_id is not None and (_group(change, group_id) != website.group_id):
         website.group_id = _group(change, group_id)
         change.member_fact(WebsiteAssigned(website_id, group_id))
-    if before != shown(website):
+    if before != audit_fields(website):
         website.updated_at = change.now
-        change.audit("website.update", ("website", website_id), before, shown(website))
+        change.audit("website.update", ("website", website_id), before, audit_fields(website))
     return website
 
 
@@ -61,5 +61,5 @@ def _group(change: Change, group_id: str) -> str | None:
     return None if group_id == UNASSIGNED else live_group(change, group_id).id
 
 
-def shown(website: Website) -> dict[str, object]:
+def audit_fields(website: Website) -> dict[str, object]:
     return {"name": website.name, "group_id": website.group_id or UNASSIGNED}

@@ -112,11 +112,11 @@ def provisioned(user: Any) -> ProvisionedUser:
     emails.sort(key=lambda email: (not email.primary, email.type != "work"))
     name = user.name
     full = " ".join(part for part in (name.given_name, name.family_name) if part) if name else ""
-    shown = user.display_name or (name.formatted if name else "") or full
+    display_name = user.display_name or (name.formatted if name else "") or full
     return ProvisionedUser(
         user_name=user.user_name or "",
         emails=tuple(str(email.value) for email in emails),
-        name=shown or "",
+        name=display_name or "",
         active=user.active is not False,
         external_id=user.external_id,
         document=document,

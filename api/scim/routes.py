@@ -97,7 +97,7 @@ def read_question(
 
 
 Body = Annotated[dict[str, Any], Depends(read_body)]
-Asked = Annotated[Question, Depends(read_question)]
+UrlQuestion = Annotated[Question, Depends(read_question)]
 
 
 def base_of(request: Request) -> str:
@@ -111,9 +111,9 @@ def answer(body: Any, status: int = 200, location: str | None = None) -> Respons
 
 
 def _resource(
-    resource: Any, asked: Question, model: Any, context: Context, status: int = 200
+    resource: Any, question: Question, model: Any, context: Context, status: int = 200
 ) -> Response:
-    body = resource.model_dump(scim_ctx=context, response_parameters=asked.parameters(model))
+    body = resource.model_dump(scim_ctx=context, response_parameters=question.parameters(model))
     return answer(body, status, resource.meta.location)
 
 
@@ -125,19 +125,19 @@ def body_schema(required: bool = True) -> dict[str, Any]:
 
 def read_search(body: Body) -> Question:
     """The same question as a GET's, in a body. Raises Refused (400)."""
-    asked = service.parse(
+    search = service.parse(
         lambda: SearchRequest.model_validate(body, scim_ctx=Context.SEARCH_REQUEST)
     )
     return read_question(
-        asked.filter or "",
-        1 if asked.start_index is None else asked.start_index,
-        PAGE_DEFAULT if asked.count is None else asked.count,
-        ",".join(str(path) for path in asked.attributes or ()),
-        ",".join(str(path) for path in asked.excluded_attributes or ()),
+        search.filter or "",
+        1 if search.start_index is None else search.start_index,
+        PAGE_DEFAULT if search.count is None else search.count,
+        ",".join(str(path) for path in search.attributes or ()),
+        ",".join(str(path) for path in search.excluded_attributes or ()),
     )
 
 
-Searched = Annotated[Question, Depends(read_search)]
+BodyQuestion = Annotated[Question, Depends(read_search)]
 
 
 @router.post(
@@ -146,9 +146,11 @@ Searched = Annotated[Question, Depends(read_search)]
     summary="Users and groups, by filter and page",
     openapi_extra=body_schema(),
 )
-def search_all(api: ApiPart, caller: Provisioner, asked: Searched, request: Request) -> Response:
+def search_all(
+    api: ApiPart, caller: Provisioner, question: BodyQuestion, request: Request
+) -> Response:
     with api.store.read() as session:
-        return answer(service.search_all(session, tenant(caller), asked, base_of(request)))
+        return answer(service.search_all(session, tenant(caller), question, base_of(request)))
 
 
 @router.post(
@@ -157,9 +159,11 @@ def search_all(api: ApiPart, caller: Provisioner, asked: Searched, request: Requ
     summary="Users, by filter and page",
     openapi_extra=body_schema(),
 )
-def search_users(api: ApiPart, caller: Provisioner, asked: Searched, request: Request) -> Response:
+def search_users(
+    api: ApiPart, caller: Provisioner, question: BodyQuestion, request: Request
+) -> Response:
     with api.store.read() as session:
-        return answer(service.list_users(session, tenant(caller), asked, base_of(request)))
+        return answer(service.list_users(session, tenant(caller), question, base_of(request)))
 
 
 @router.post(
@@ -168,24 +172,28 @@ def search_users(api: ApiPart, caller: Provisioner, asked: Searched, request: Re
     summary="Directory groups, by filter and page",
     openapi_extra=body_schema(),
 )
-def search_groups(api: ApiPart, caller: Provisioner, asked: Searched, request: Request) -> Response:
+def search_groups(
+    api: ApiPart, caller: Provisioner, question: BodyQuestion, request: Request
+) -> Response:
     with api.store.read() as session:
-        return answer(service.list_groups(session, tenant(caller), asked, base_of(request)))
+        return answer(service.list_groups(session, tenant(caller), question, base_of(request)))
 
 
 @router.get("/Users", responses=FOUND, summary="Users, by filter and page")
-def list_users(api: ApiPart, caller: Provisioner, asked: Asked, request: Request) -> Response:
+def list_users(
+    api: ApiPart, caller: Provisioner, question: UrlQuestion, request: Request
+) -> Response:
     with api.store.read() as session:
-        return answer(service.list_users(session, tenant(caller), asked, base_of(request)))
+        return answer(service.list_users(session, tenant(caller), question, base_of(request)))
 
 
 @router.get("/Users/{user_id}", responses=FOUND, summary="One user")
 def get_user(
-    api: ApiPart, caller: Provisioner, user_id: UserId, asked: Asked, request: Request
+    api: ApiPart, caller: Provisioner, user_id: UserId, question: UrlQuestion, request: Request
 ) -> Response:
     with api.store.read() as session:
         user = service.get_user(session, tenant(caller), user_id, base_of(request))
-    return _resource(user, asked, ScimUser, Context.RESOURCE_QUERY_RESPONSE)
+    return _resource(user, question, ScimUser, Context.RESOURCE_QUERY_RESPONSE)
 
 
 @router.post(
@@ -196,33 +204,43 @@ def get_user(
     openapi_extra=body_schema(),
 )
 def post_user(
-    api: ApiPart, caller: Provisioner, body: Body, asked: Asked, request: Request
+    api: ApiPart, caller: Provisioner, body: Body, question: UrlQuestion, request: Request
 ) -> Response:
     with api.control.change(tenant(caller), caller.actor("scim")) as change:
         user = service.post_user(change, body, base_of(request))
-    return _resource(user, asked, ScimUser, Context.RESOURCE_CREATION_RESPONSE, 201)
+    return _resource(user, question, ScimUser, Context.RESOURCE_CREATION_RESPONSE, 201)
 
 
 @router.put(
     "/Users/{user_id}", responses=FOUND, summary="Replace a user", openapi_extra=body_schema()
 )
 def put_user(
-    api: ApiPart, caller: Provisioner, user_id: UserId, body: Body, asked: Asked, request: Request
+    api: ApiPart,
+    caller: Provisioner,
+    user_id: UserId,
+    body: Body,
+    question: UrlQuestion,
+    request: Request,
 ) -> Response:
     with api.control.change(tenant(caller), caller.actor("scim")) as change:
         user = service.put_user(change, user_id, body, base_of(request))
-    return _resource(user, asked, ScimUser, Context.RESOURCE_REPLACEMENT_RESPONSE)
+    return _resource(user, question, ScimUser, Context.RESOURCE_REPLACEMENT_RESPONSE)
 
 
 @router.patch(
     "/Users/{user_id}", responses=FOUND, summary="Change a user", openapi_extra=body_schema()
 )
 def patch_user(
-    api: ApiPart, caller: Provisioner, user_id: UserId, body: Body, asked: Asked, request: Request
+    api: ApiPart,
+    caller: Provisioner,
+    user_id: UserId,
+    body: Body,
+    question: UrlQuestion,
+    request: Request,
 ) -> Response:
     with api.control.change(tenant(caller), caller.actor("scim")) as change:
         user = service.patch_user(change, user_id, body, base_of(request))
-    return _resource(user, asked, ScimUser, Context.RESOURCE_PATCH_RESPONSE)
+    return _resource(user, question, ScimUser, Context.RESOURCE_PATCH_RESPONSE)
 
 
 @router.delete(
@@ -239,18 +257,20 @@ def delete_user(api: ApiPart, caller: Provisioner, user_id: UserId) -> Response:
 
 
 @router.get("/Groups", responses=FOUND, summary="Directory groups, by filter and page")
-def list_groups(api: ApiPart, caller: Provisioner, asked: Asked, request: Request) -> Response:
+def list_groups(
+    api: ApiPart, caller: Provisioner, question: UrlQuestion, request: Request
+) -> Response:
     with api.store.read() as session:
-        return answer(service.list_groups(session, tenant(caller), asked, base_of(request)))
+        return answer(service.list_groups(session, tenant(caller), question, base_of(request)))
 
 
 @router.get("/Groups/{group_id}", responses=FOUND, summary="One directory group")
 def get_group(
-    api: ApiPart, caller: Provisioner, group_id: GroupId, asked: Asked, request: Request
+    api: ApiPart, caller: Provisioner, group_id: GroupId, question: UrlQuestion, request: Request
 ) -> Response:
     with api.store.read() as session:
-        group = service.get_group(session, tenant(caller), group_id, asked, base_of(request))
-    return _resource(group, asked, ScimGroup, Context.RESOURCE_QUERY_RESPONSE)
+        group = service.get_group(session, tenant(caller), group_id, question, base_of(request))
+    return _resource(group, question, ScimGroup, Context.RESOURCE_QUERY_RESPONSE)
 
 
 @router.post(
@@ -261,11 +281,11 @@ def get_group(
     openapi_extra=body_schema(),
 )
 def post_group(
-    api: ApiPart, caller: Provisioner, body: Body, asked: Asked, request: Request
+    api: ApiPart, caller: Provisioner, body: Body, question: UrlQuestion, request: Request
 ) -> Response:
     with api.control.change(tenant(caller), caller.actor("scim")) as change:
         group = service.post_group(change, body, base_of(request))
-    return _resource(group, asked, ScimGroup, Context.RESOURCE_CREATION_RESPONSE, 201)
+    return _resource(group, question, ScimGroup, Context.RESOURCE_CREATION_RESPONSE, 201)
 
 
 @router.put(
@@ -279,12 +299,12 @@ def put_group(
     caller: Provisioner,
     group_id: GroupId,
     body: Body,
-    asked: Asked,
+    question: UrlQuestion,
     request: Request,
 ) -> Response:
     with api.control.change(tenant(caller), caller.actor("scim")) as change:
         group = service.put_group(change, group_id, body, base_of(request))
-    return _resource(group, asked, ScimGroup, Context.RESOURCE_REPLACEMENT_RESPONSE)
+    return _resource(group, question, ScimGroup, Context.RESOURCE_REPLACEMENT_RESPONSE)
 
 
 @router.patch(
@@ -298,16 +318,16 @@ def patch_group(
     caller: Provisioner,
     group_id: GroupId,
     body: Body,
-    asked: Asked,
+    question: UrlQuestion,
     request: Request,
 ) -> Response:
     with api.control.change(tenant(caller), caller.actor("scim")) as change:
         service.patch_group(change, group_id, body, base_of(request))
-    if not asked.attributes and not asked.excluded_attributes:
+    if not question.attributes and not question.excluded_attributes:
         return Response(status_code=204)
     with api.store.read() as session:
-        group = service.get_group(session, tenant(caller), group_id, asked, base_of(request))
-    return _resource(group, asked, ScimGroup, Context.RESOURCE_PATCH_RESPONSE)
+        group = service.get_group(session, tenant(caller), group_id, question, base_of(request))
+    return _resource(group, question, ScimGroup, Context.RESOURCE_PATCH_RESPONSE)
 
 
 @router.delete(

@@ -98,7 +98,7 @@ def parse(read: Callable[[], Any]) -> Any:
 # ---- users
 
 
-def list_users(session: Session, organization_id: str, asked: Question, base: str) -> Any:
+def list_users(session: Session, organization_id: str, question: Question, base: str) -> Any:
     """A page of users, deactivated ones too."""
     query = select(Member).where(
         Member.organization_id == organization_id,
@@ -106,28 +106,28 @@ def list_users(session: Session, organization_id: str, asked: Question, base: st
         Member.erased_at.is_(None),
         Member.kind == "person",
     )
-    if asked.filter:
-        wanted = parse(lambda: ScimFilter[ScimUser](quirks.clean_filter(asked.filter)))
-        narrowed = narrowed_users(query, organization_id, wanted)
+    if question.filter:
+        matcher = parse(lambda: ScimFilter[ScimUser](quirks.clean_filter(question.filter)))
+        narrowed = narrowed_users(query, organization_id, matcher)
         members = session.scalars(narrowed.order_by(Member.created_at, Member.id))
         users = [user_of(row, base) for row in members]
-        if not is_user_name(wanted.ast):
-            users = [user for user in users if wanted.match(user)]
-        start = asked.start_index - 1
-        return _page(users[start : start + asked.count], len(users), asked, ScimUser)
+        if not is_user_name(matcher.ast):
+            users = [user for user in users if matcher.match(user)]
+        start = question.start_index - 1
+        return _page(users[start : start + question.count], len(users), question, ScimUser)
     total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
     rows = session.scalars(
         query.order_by(Member.created_at, Member.id)
-        .offset(asked.start_index - 1)
-        .limit(asked.count)
+        .offset(question.start_index - 1)
+        .limit(question.count)
     ).all()
-    return _page([user_of(row, base) for row in rows], total, asked, ScimUser)
+    return _page([user_of(row, base) for row in rows], total, question, ScimUser)
 
 
-def narrowed_users(query: Select[Any], organization_id: str, wanted: Any) -> Select[Any]:
+def narrowed_users(query: Select[Any], organization_id: str, matcher: Any) -> Select[Any]:
     """The common look-ups by SQL and its indexes; the filter itself still decides afterwards,
     except about user names, which we compare as everywhere else."""
-    exact = equalities(wanted.ast)
+    exact = equalities(matcher.ast)
     if "username" in exact:
         query = query.where(Member.id.in_(_ids_by_user_name(organization_id, exact["username"])))
     if "externalid" in exact:
@@ -158,15 +158,15 @@ def _ids_by_user_name(organization_id: str, user_name: str) -> Any:
     return by_name.union_all(by_address)
 
 
-def _page(resources: Sequence[Any], total: int, asked: Question, model: Any) -> Any:
+def _page(resources: Sequence[Any], total: int, question: Question, model: Any) -> Any:
     answer = ListResponse[model](
         total_results=total,
-        start_index=asked.start_index,
+        start_index=question.start_index,
         items_per_page=len(resources),
         resources=list(resources),
     )
     return answer.model_dump(
-        scim_ctx=Context.RESOURCE_QUERY_RESPONSE, response_parameters=asked.parameters(model)
+        scim_ctx=Context.RESOURCE_QUERY_RESPONSE, response_parameters=question.parameters(model)
     )
 
 
@@ -223,16 +223,16 @@ def _patch(resource: Any, model: Any, document: dict[str, Any]) -> None:
     parse(read)
 
 
-def search_all(session: Session, organization_id: str, asked: Question, base: str) -> Any:
+def search_all(session: Session, organization_id: str, question: Question, base: str) -> Any:
     """Users, then groups, as one list; each of the two is asked for as far as it is needed."""
-    both = replace(asked, start_index=1, count=asked.start_index - 1 + asked.count)
+    both = replace(question, start_index=1, count=question.start_index - 1 + question.count)
     users = list_users(session, organization_id, both, base)
     groups = list_groups(session, organization_id, both, base)
     both_kinds = [*users.get("Resources", []), *groups.get("Resources", [])]
-    page = both_kinds[asked.start_index - 1 :][: asked.count]
+    page = both_kinds[question.start_index - 1 :][: question.count]
     return users | {
         "totalResults": users["totalResults"] + groups["totalResults"],
-        "startIndex": asked.start_index,
+        "startIndex": question.start_index,
         "itemsPerPage": len(page),
         "Resources": page,
     }
@@ -241,36 +241,36 @@ def search_all(session: Session, organization_id: str, asked: Question, base: st
 # ---- groups
 
 
-def list_groups(session: Session, organization_id: str, asked: Question, base: str) -> Any:
+def list_groups(session: Session, organization_id: str, question: Question, base: str) -> Any:
     query = select(DirectoryGroup).where(DirectoryGroup.organization_id == organization_id)
-    with_members = asked.wants_members() or "members" in asked.filter.lower()
-    if not asked.filter:
+    with_members = question.wants_members() or "members" in question.filter.lower()
+    if not question.filter:
         total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
         rows = session.scalars(
             query.order_by(DirectoryGroup.created_at, DirectoryGroup.id)
-            .offset(asked.start_index - 1)
-            .limit(asked.count)
+            .offset(question.start_index - 1)
+            .limit(question.count)
         ).all()
         listed = [_group(session, row, base, with_members=with_members) for row in rows]
-        return _page(listed, total, asked, ScimGroup)
-    wanted = parse(lambda: ScimFilter[ScimGroup](quirks.clean_filter(asked.filter)))
-    exact = equalities(wanted.ast)
+        return _page(listed, total, question, ScimGroup)
+    matcher = parse(lambda: ScimFilter[ScimGroup](quirks.clean_filter(question.filter)))
+    exact = equalities(matcher.ast)
     if "displayname" in exact:
         query = query.where(DirectoryGroup.name_folded == fold(exact["displayname"]))
     if "externalid" in exact:
         query = query.where(DirectoryGroup.external_id == exact["externalid"])
     rows = session.scalars(query.order_by(DirectoryGroup.created_at, DirectoryGroup.id)).all()
     groups = (_group(session, row, base, with_members=with_members) for row in rows)
-    matching = [group for group in groups if wanted.match(group)]
-    start = asked.start_index - 1
-    return _page(matching[start : start + asked.count], len(matching), asked, ScimGroup)
+    matching = [group for group in groups if matcher.match(group)]
+    start = question.start_index - 1
+    return _page(matching[start : start + question.count], len(matching), question, ScimGroup)
 
 
 def get_group(
-    session: Session, organization_id: str, group_id: str, asked: Question, base: str
+    session: Session, organization_id: str, group_id: str, question: Question, base: str
 ) -> Any:
     row = _directory(session, organization_id, group_id)
-    return _group(session, row, base, with_members=asked.wants_members())
+    return _group(session, row, base, with_members=question.wants_members())
 
 
 def _directory(session: Session, organization_id: str, group_id: str) -> DirectoryGroup:
@@ -328,11 +328,11 @@ def patch_group(change: Change, group_id: str, document: dict[str, Any], base: s
     changes = quirks.member_changes(document)
     present = directory_members(change, group_id)
     if changes is not None:
-        wanted = set(present)
+        target = set(present)
         for kind, ids in changes:
-            wanted = wanted | ids if kind == "add" else wanted - ids
-        _require_users(change, wanted - set(present))
-        set_directory_members(change, row, wanted)
+            target = target | ids if kind == "add" else target - ids
+        _require_users(change, target - set(present))
+        set_directory_members(change, row, target)
         return
     # Shown names and references belong to us; a patch that removes by value must not compare them.
     group = group_of(row, [(member_id, "") for member_id in present], base)
@@ -358,16 +358,16 @@ def _update_group(change: Change, row: DirectoryGroup, group: Any) -> None:
 
 def _member_ids(change: Change, group: Any) -> set[str]:
     """The users in a SCIM group. Raises Refused (400) where one is not a user here."""
-    asked = {str(member.value) for member in group.members or [] if member.value}
-    _require_users(change, asked)
-    return asked
+    member_ids = {str(member.value) for member in group.members or [] if member.value}
+    _require_users(change, member_ids)
+    return member_ids
 
 
-def _require_users(change: Change, asked: set[str]) -> None:
-    if len(asked) > GROUP_MEMBERS_MAX:
+def _require_users(change: Change, member_ids: set[str]) -> None:
+    if len(member_ids) > GROUP_MEMBERS_MAX:
         raise Refused(413, "too_large", f"At most {GROUP_MEMBERS_MAX} members a group.", "members")
     known: set[str] = set()
-    for portion in chunks(sorted(asked)):
+    for portion in chunks(sorted(member_ids)):
         known.update(
             change.session.scalars(
                 select(Member.id).where(
@@ -377,7 +377,7 @@ def _require_users(change: Change, asked: set[str]) -> None:
                 )
             )
         )
-    for missing in sorted(asked - known):
+    for missing in sorted(member_ids - known):
         raise Refused(
             400,
             "invalid",

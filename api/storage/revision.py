@@ -23,5 +23,5 @@ def is_current(store: Store) -> bool:
     with store.engine.connect() as connection:
         if not inspect(connection).has_table(VERSION_TABLE):
             return False
-        found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars()  # noqa: S608 - a constant
-        return list(found) == [head()]
+        revisions = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars()  # noqa: S608 - a constant
+        return list(revisions) == [head()]

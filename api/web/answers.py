@@ -66,7 +66,7 @@ class Json(Response):
 
 def error_response(refused: Refused, path: str) -> Response:
     """The error as this part of the API shows errors."""
-    told = {
+    error = {
         "code": refused.code,
         "message": _sendable(refused.message),
         "where": _sendable(refused.where),
@@ -76,9 +76,9 @@ def error_response(refused: Refused, path: str) -> Response:
     if path.startswith("/scim/"):
         return _scim_error(refused)
     if path.startswith(OUR_PATHS):
-        body: dict[str, Any] = {"error": told}
+        body: dict[str, Any] = {"error": error}
     else:
-        body = {**told, "error": HTTPStatus(refused.status).phrase}
+        body = {**error, "error": HTTPStatus(refused.status).phrase}
     return Json(body, refused.status, headers=refused.headers)
 
 

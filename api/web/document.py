@@ -79,7 +79,7 @@ def document(app: FastAPI, public_url: str) -> dict[str, Any]:
     `public_url` is where clients reach the API; empty where that is wherever the document is from.
     """
     if app.openapi_schema is None:
-        made = get_openapi(
+        schema = get_openapi(
             title=app.title,
             version=app.version,
             description=app.description,
@@ -88,16 +88,16 @@ def document(app: FastAPI, public_url: str) -> dict[str, Any]:
             tags=[{"name": name, "description": text} for name, text in TAGS.items()],
             license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
         )
-        made["components"]["securitySchemes"] = SECURITY_SCHEMES
-        made["components"]["schemas"] |= SCHEMAS
-        for path, operations in made["paths"].items():
+        schema["components"]["securitySchemes"] = SECURITY_SCHEMES
+        schema["components"]["schemas"] |= SCHEMAS
+        for path, operations in schema["paths"].items():
             for operation in operations.values():
                 operation["security"] = _security(path)
                 if "HTTPValidationError" in str(operation["responses"].get("422", {})):
                     del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):
-            made["components"]["schemas"].pop(name, None)
-        app.openapi_schema = made
+            schema["components"]["schemas"].pop(name, None)
+        app.openapi_schema = schema
     return app.openapi_schema
 
 

@@ -38,7 +38,7 @@ async def health() -> Response:
     responses={503: responses(Error)[503]},
 )
 async def ready(api: ApiPart) -> Response:
-    return _told({"control_plane": await _control_plane(api), "events": await _events(api)})
+    return _readiness({"control_plane": await _control_plane(api), "events": await _events(api)})
 
 
 @router.get(
@@ -48,7 +48,7 @@ async def ready(api: ApiPart) -> Response:
     responses={503: responses(Error)[503]},
 )
 async def control_plane_ready(api: ApiPart) -> Response:
-    return _told({"control_plane": await _control_plane(api)})
+    return _readiness({"control_plane": await _control_plane(api)})
 
 
 @router.get(
@@ -58,10 +58,10 @@ async def control_plane_ready(api: ApiPart) -> Response:
     responses={503: responses(Error)[503]},
 )
 async def events_ready(api: ApiPart) -> Response:
-    return _told({"events": await _events(api)})
+    return _readiness({"events": await _events(api)})
 
 
-def _told(parts: dict[str, str]) -> Response:
+def _readiness(parts: dict[str, str]) -> Response:
     """What each part says, `ok` or why it does not work. Raises Refused unless all do."""
     broken = [f"{name}: {said}" for name, said in parts.items() if said != OK]
     if broken:

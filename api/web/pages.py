@@ -33,24 +33,24 @@ def after(cursor: str) -> Any:
 
 def after_text(cursor: str) -> str | None:
     """As `after`, for rows that are ordered by a text."""
-    found = after(cursor)
-    if found is None:
+    position = after(cursor)
+    if position is None:
         return None
-    if not isinstance(found, str):
+    if not isinstance(position, str):
         raise bad_cursor()
     try:
-        found.encode()  # JSON can say half of a surrogate pair; no database can keep it.
+        position.encode()  # JSON can say half of a surrogate pair; no database can keep it.
     except UnicodeEncodeError as error:
         raise bad_cursor() from error
-    return found
+    return position
 
 
 def after_number(cursor: str) -> int | None:
     """As `after`, for rows that are ordered by a number."""
-    found = after(cursor)
-    if found is not None and (not isinstance(found, int) or not 0 <= found < 2**62):
+    position = after(cursor)
+    if position is not None and (not isinstance(position, int) or not 0 <= position < 2**62):
         raise bad_cursor()
-    return found
+    return position
 
 
 def bad_cursor() -> Refused:
@@ -70,28 +70,28 @@ Paging = Annotated[Page, Depends()]
 
 def page(
     session: Session,
-    asked: Page,
+    paging: Page,
     query: Select[*tuple[Any, ...]],
     key: InstrumentedAttribute[Any],
-    shown: Callable[..., dict[str, Any]],
+    to_json: Callable[..., dict[str, Any]],
     *,
     newest_first: bool = False,
 ) -> dict[str, Any]:
     """The asked page of a query, in the order of `key`, a unique column of its first entity.
 
-    One row more than asked for is read, to know whether there is another page. `shown` is given
+    One row more than asked for is read, to know whether there is another page. `to_json` is given
     the columns of a row. Raises Refused (400) where the cursor is not one of such a list.
     """
     is_number = key.type.python_type is int
-    after = after_number(asked.cursor) if is_number else after_text(asked.cursor)
+    after = after_number(paging.cursor) if is_number else after_text(paging.cursor)
     if after is not None:
         query = query.where(key < after if newest_first else key > after)
     in_order = query.order_by(key.desc() if newest_first else key)
-    rows = session.execute(in_order.limit(asked.limit + 1)).all()
-    kept = rows[: asked.limit]
-    has_more = len(rows) > asked.limit
+    rows = session.execute(in_order.limit(paging.limit + 1)).all()
+    kept = rows[: paging.limit]
+    has_more = len(rows) > paging.limit
     return {
-        "items": [shown(*row) for row in kept],
+        "items": [to_json(*row) for row in kept],
         "next_cursor": _cursor(getattr(kept[-1][0], key.key)) if has_more else None,
     }
 

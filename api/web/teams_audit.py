@@ -132,7 +132,7 @@ def list_audit(api: ApiPart, caller: Admin, question: Annotated[Question, Depend
         ).all()
     return Json(
         {
-            "events": [_shown(row) for row in rows],
+            "events": [_event_json(row) for row in rows],
             "pagination": _pagination(total, question.page, question.size),
             "params": {
                 "teamId": organization_id,
@@ -223,9 +223,9 @@ def _words(text: str) -> list[str]:
     return [word for part in text.split(",") if (word := part.strip())]
 
 
-def _actions(asked: Sequence[str]) -> list[str]:
+def _actions(words: Sequence[str]) -> list[str]:
     """Our actions by Cursor's words, or by our own."""
-    return [*asked, *(action for action, word in EVENT_TYPES.items() if word in asked)]
+    return [*words, *(action for action, word in EVENT_TYPES.items() if word in words)]
 
 
 def _mentions(text: str) -> ColumnElement[bool]:
@@ -240,26 +240,26 @@ def _mentions(text: str) -> ColumnElement[bool]:
 
 
 def _concerns(
-    session: Session, organization_id: str, asked: Sequence[str], users_max: int
+    session: Session, organization_id: str, users: Sequence[str], users_max: int
 ) -> ColumnElement[bool]:
     """Changes to these members, or by these actors. Raises Refused (400) for too many."""
-    if len(asked) > users_max:
+    if len(users) > users_max:
         raise invalid(
-            f"There are {len(asked)} users; at most `pageSize` may be asked for.", "users"
+            f"There are {len(users)} users; at most `pageSize` may be asked for.", "users"
         )
     addressed = session.scalars(
         select(MemberAlias.member_id).where(
             MemberAlias.organization_id == organization_id,
-            MemberAlias.alias_folded.in_([fold(one) for one in asked]),
+            MemberAlias.alias_folded.in_([fold(one) for one in users]),
         )
     )
     return or_(
-        AuditEntry.actor.in_(asked),
-        (AuditEntry.subject_kind == "member") & AuditEntry.subject_id.in_([*asked, *addressed]),
+        AuditEntry.actor.in_(users),
+        (AuditEntry.subject_kind == "member") & AuditEntry.subject_id.in_([*users, *addressed]),
     )
 
 
-def _shown(row: AuditEntry) -> dict[str, Any]:
+def _event_json(row: AuditEntry) -> dict[str, Any]:
     return {
         "event_id": str(row.id),
         "timestamp": iso(row.at),

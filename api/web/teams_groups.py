@@ -91,14 +91,14 @@ def list_groups(api: ApiPart, caller: Reader, billing_cycle: BillingCycleDay = N
         organization = reading.organization(session, organization_id)
         cycle = cycle_for(session, organization_id, billing_cycle, api.control.clock())
         rows = reading.groups(session, organization_id)
-        asked = (organization_id, cycle, {row.id for row in rows})
-        days = api.spend.soon(api.spend.by_group_and_day, *asked)
-        people = api.spend.soon(api.spend.by_group_and_member, *asked)
+        arguments = (organization_id, cycle, {row.id for row in rows})
+        days = api.spend.soon(api.spend.by_group_and_day, *arguments)
+        people = api.spend.soon(api.spend.by_group_and_member, *arguments)
         current = reading.current_people(session, organization_id)
         former = reading.former_people(session, organization_id, cycle)
         conflicts = reading.sync_conflicts(session, organization_id)
     spent, by_member = days.result(), people.result()
-    shown = [
+    groups = [
         _reported(
             row,
             current.get(row.id, []),
@@ -116,7 +116,7 @@ def list_groups(api: ApiPart, caller: Reader, billing_cycle: BillingCycleDay = N
         by_member.get(UNASSIGNED, {}),
     ) | _conflicts({}, UNASSIGNED)
     return Json(
-        {"groups": shown, "unassignedGroup": unassigned, "billingCycle": shown_cycle(cycle)}
+        {"groups": groups, "unassignedGroup": unassigned, "billingCycle": shown_cycle(cycle)}
     )
 
 
@@ -145,13 +145,13 @@ def get_group(
     daily = api.spend.by_member_and_day(organization_id, cycle, live, groupId)
     totals = {member: sum(day.pico for day in days.values()) for member, days in daily.items()}
     if row is None:
-        shown = _unassigned(organization, current, spent, totals)
+        group = _unassigned(organization, current, spent, totals)
     else:
-        shown = _reported(row, current, former, spent, totals)
+        group = _reported(row, current, former, spent, totals)
     for person in (*current, *former):
         person.daily_spend = _days(daily.get(person.member_id, {}))
-    shown |= _conflicts(conflicts, groupId)
-    return Json({"group": shown, "billingCycle": shown_cycle(cycle)})
+    group |= _conflicts(conflicts, groupId)
+    return Json({"group": group, "billingCycle": shown_cycle(cycle)})
 
 
 @router.post(
@@ -171,13 +171,13 @@ def post_group(api: ApiPart, caller: Editor, once: OncePart, body: NewTeamsGroup
     summary="Rename a group, or sync it with a directory group",
 )
 def patch_group(api: ApiPart, caller: Editor, groupId: GroupId, body: TeamsGroupChange) -> Response:
-    given = body.model_fields_set
-    if len(given) != 1:
+    fields = body.model_fields_set
+    if len(fields) != 1:
         raise invalid("Change one field a request: name, or directoryGroupId.", "body")
     if body.name is not None:
         name = body.name
         return _changed(api, caller, lambda change: rename_group(change, groupId, name))
-    if "name" in given:
+    if "name" in fields:
         raise invalid("A name cannot be null.", "body.name")
     directory = body.directoryGroupId
     if directory is None:
@@ -247,8 +247,8 @@ def _changed(
         change.session.flush()
         change.session.refresh(row)
         members = _members(change.session, row)
-        shown = _described(row) | {"memberCount": len(members), "members": members}
-        return Answer(200, {"group": shown})
+        group = _described(row) | {"memberCount": len(members), "members": members}
+        return Answer(200, {"group": group})
 
     return change_once(api, caller, once, tenant(caller), answer)
 

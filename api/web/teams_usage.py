@@ -47,7 +47,7 @@ Page = Annotated[int, Field(ge=1, le=PAGES_MAX)]
 PageSize = Annotated[
     int,
     Field(ge=1, le=PAGES_MAX, description=f"More than {PAGE_MAX} counts as {PAGE_MAX}."),
-    AfterValidator(lambda asked: min(asked, PAGE_MAX)),
+    AfterValidator(lambda size: min(size, PAGE_MAX)),
 ]
 Milliseconds = Annotated[int, Field(ge=0, le=MS_LATEST, examples=[1_793_491_200_000])]
 Text = Annotated[str, Field(max_length=256)]
@@ -142,7 +142,7 @@ def post_spend(api: ApiPart, caller: Reader, body: SpendQuestion) -> Response:
     organization_id = tenant(caller)
     with api.store.read() as session:
         cycle = cycle_for(session, organization_id, None, api.control.clock())
-        asked = api.spend.soon(api.spend.by_member, organization_id, cycle)
+        answer = api.spend.soon(api.spend.by_member, organization_id, cycle)
         members = session.connection().execute(
             select(
                 Member.id,
@@ -153,10 +153,10 @@ def post_spend(api: ApiPart, caller: Reader, body: SpendQuestion) -> Response:
             ).where(Member.organization_id == organization_id, Member.removed_at.is_(None))
         )
         rows = [Spender(*row) for row in members.all()]
-    spent = asked.result()
+    spent = answer.result()
     if body.searchTerm:
-        wanted = fold(body.searchTerm)
-        rows = [row for row in rows if wanted in fold(f"{row.name} {row.email}")]
+        term = fold(body.searchTerm)
+        rows = [row for row in rows if term in fold(f"{row.name} {row.email}")]
     orders: dict[str, Callable[[Spender], Any]] = {
         "amount": lambda row: (spent.get(row.member_id, NOTHING)[1], row.member_id),
         "date": lambda row: (row.created_at, row.member_id),
@@ -202,18 +202,18 @@ def post_events(api: ApiPart, caller: UsageReader, body: EventsQuestion) -> Resp
     organization_id = tenant(caller)
     start, end = window(api.control.clock(), body.startDate, body.endDate)
     with api.store.read() as session:
-        members = _asked_members(session, organization_id, body)
-    wanted = EventFilter(organization_id, start, end, members, _dimensions(body))
-    total = count_events(api.spend, wanted)
+        members = _filtered_members(session, organization_id, body)
+    events = EventFilter(organization_id, start, end, members, _dimensions(body))
+    total = count_events(api.spend, events)
     offset = (body.page - 1) * body.pageSize
-    rows = list_events(api.spend, wanted, body.pageSize, offset) if offset < total else []
+    rows = list_events(api.spend, events, body.pageSize, offset) if offset < total else []
     with api.store.read() as session:
         people = people_of(session, organization_id, {row.member_id for row in rows})
     return Json(
         {
             "totalUsageEventsCount": total,
             "pagination": pagination(total, body.page, body.pageSize),
-            "usageEvents": [event.shown(people) for event in rows],
+            "usageEvents": [event.as_json(people) for event in rows],
             "period": {"startDate": start, "endDate": end},
         }
     )
@@ -221,7 +221,7 @@ def post_events(api: ApiPart, caller: UsageReader, body: EventsQuestion) -> Resp
 
 def _dimensions(body: EventsQuestion) -> dict[str, tuple[str, ...]]:
     """The values that a dimension may have; none given allow any."""
-    asked = {
+    values = {
         name: () if value == "*" else (value,)
         for name, value in (
             ("cloud_agent_id", body.cloudAgentId),
@@ -229,20 +229,20 @@ def _dimensions(body: EventsQuestion) -> dict[str, tuple[str, ...]]:
         )
         if value
     }
-    return asked | ({"hosting_type": HOSTED[body.hostingType]} if body.hostingType else {})
+    return values | ({"hosting_type": HOSTED[body.hostingType]} if body.hostingType else {})
 
 
-def _asked_members(
+def _filtered_members(
     session: Session, organization_id: str, body: EventsQuestion
 ) -> list[str] | None:
     """The members that all filters leave; None where none of them names one."""
-    asked: list[str] = [one for one in (body.userId, body.serviceAccountId) if one is not None]
+    member_ids: list[str] = [one for one in (body.userId, body.serviceAccountId) if one is not None]
     if body.email is not None:
         alias = session.get(MemberAlias, (organization_id, fold(body.email)))
-        asked.append(alias.member_id if alias else "")
-    if not asked:
+        member_ids.append(alias.member_id if alias else "")
+    if not member_ids:
         return None
-    return asked[:1] if len(set(asked)) == 1 else [""]
+    return member_ids[:1] if len(set(member_ids)) == 1 else [""]
 
 
 def people_of(session: Session, organization_id: str, member_ids: Collection[str]) -> People:

@@ -94,22 +94,22 @@ def post_csv(
     rows = csv_files.read_rows(body)
     # Planning takes most of the time and needs only a snapshot, so nobody waits for it.
     with api.store.read() as session:
-        made = csv_plans.plan(session, organization_id, rows, create_members=create_members)
+        preview = csv_plans.plan(session, organization_id, rows, create_members=create_members)
     if not plan:
-        return Json(_shown(made, applied=False))
+        return Json(_plan_json(preview, applied=False))
 
     def apply(change: Change) -> Answer:
-        return Answer(200, _shown(csv_plans.apply(change, made, plan), applied=True))
+        return Answer(200, _plan_json(csv_plans.apply(change, preview, plan), applied=True))
 
     return change_once(api, caller, once, organization_id, apply)
 
 
-def _shown(made: csv_plans.Plan, *, applied: bool) -> dict[str, Any]:
+def _plan_json(csv_plan: csv_plans.Plan, *, applied: bool) -> dict[str, Any]:
     return {
         "applied": applied,
-        "plan": made.digest,
-        "counts": made.counts,
-        "new_groups": made.new_groups,
+        "plan": csv_plan.digest,
+        "counts": csv_plan.counts,
+        "new_groups": csv_plan.new_groups,
         "rows": [
             {
                 "line": one.row.line,
@@ -119,7 +119,7 @@ def _shown(made: csv_plans.Plan, *, applied: bool) -> dict[str, Any]:
                 "action": one.action,
                 "why": one.why,
             }
-            for one in made.rows
+            for one in csv_plan.rows
         ],
     }
 

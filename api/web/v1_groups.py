@@ -70,7 +70,7 @@ def list_groups(
     return Json(
         {
             "items": [
-                _shown(row, counts.get(row.id, 0), directories) | _spend(spent.get(row.id))
+                _group_json(row, counts.get(row.id, 0), directories) | _spend(spent.get(row.id))
                 for row in reading.matching(rows, search, configured_by)
             ],
             "unassigned": unassigned | _spend(spent.get(UNASSIGNED)),
@@ -102,7 +102,7 @@ def _spend(amount: Amount | None) -> dict[str, Any]:
     }
 
 
-def _shown(row: BillingGroup, count: int, directories: dict[str, str]) -> dict[str, Any]:
+def _group_json(row: BillingGroup, count: int, directories: dict[str, str]) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,
@@ -138,7 +138,7 @@ def _one(session: Session, organization_id: str, group_id: str) -> dict[str, Any
     row = reading.group(session, organization_id, group_id)
     names = session.scalars(lists.group_names(organization_id, group_id))
     conflicts = reading.sync_conflicts(session, organization_id, group_id)
-    return _shown(
+    return _group_json(
         row, counts.get(group_id, 0), reading.directory_names(session, organization_id)
     ) | {
         "names": [
@@ -190,15 +190,15 @@ def patch_group(
     group_id: GroupId,
     body: v1.GroupChange,
 ) -> Response:
-    given = body.model_fields_set
-    if not given or ("name" in given and body.name is None):
+    fields_set = body.model_fields_set
+    if not fields_set or ("name" in fields_set and body.name is None):
         raise invalid("Nothing to change is given.", "body")
     with api.control.change(organization_id, caller.actor()) as change:
         if body.name is not None:
             group_rules.rename_group(change, group_id, body.name)
         if body.directory_group_id is not None:
             group_rules.attach_directory(change, group_id, body.directory_group_id)
-        elif "directory_group_id" in given:
+        elif "directory_group_id" in fields_set:
             group_rules.detach_directory(change, group_id)
         return Json(_one(change.session, organization_id, group_id))
 
@@ -294,12 +294,12 @@ def list_directory_groups(
     api: ApiPart,
     caller: Reader,
     organization_id: OrganizationId,
-    asked: Paging,
+    paging: Paging,
 ) -> Response:
     query = lists.directory_groups(organization_id)
     with api.store.read() as session:
         reading.organization(session, organization_id)
-        return Json(page(session, asked, query, DirectoryGroup.id, _shown_directory))
+        return Json(page(session, paging, query, DirectoryGroup.id, _shown_directory))
 
 
 def _shown_directory(

@@ -45,9 +45,9 @@ def list_keys(
     api: ApiPart,
     caller: Admin,
     organization_id: OrganizationId,
-    asked: Paging,
+    paging: Paging,
 ) -> Response:
-    return _listed(api, organization_id, asked)
+    return _listed(api, organization_id, paging)
 
 
 @router.post(
@@ -97,8 +97,8 @@ def delete_key(
     responses=responses(Error),
     summary="Keys that are bound to no organization",
 )
-def list_platform_keys(api: ApiPart, caller: Operator, asked: Paging) -> Response:
-    return _listed(api, None, asked)
+def list_platform_keys(api: ApiPart, caller: Operator, paging: Paging) -> Response:
+    return _listed(api, None, paging)
 
 
 @router.post(
@@ -138,12 +138,12 @@ def delete_platform_key(api: ApiPart, caller: Operator, key_id: KeyId) -> Respon
     return Response(status_code=204)
 
 
-def _listed(api: Api, organization_id: str | None, asked: Page) -> Response:
+def _listed(api: Api, organization_id: str | None, paging: Page) -> Response:
     query = select(ApiKey).where(ApiKey.organization_id == organization_id)
     with api.store.read() as session:
         if organization_id is not None:
             reading.organization(session, organization_id)
-        return Json(page(session, asked, query, ApiKey.id, shown_key))
+        return Json(page(session, paging, query, ApiKey.id, shown_key))
 
 
 def _created(
@@ -168,8 +168,8 @@ def _rotated(
 
 
 def _answer(new: key_rules.NewKey) -> Answer:
-    shown = shown_key(new.key)
-    return Answer(201, shown | {"secret": new.secret}, kept=shown | {"secret": None})
+    key_json = shown_key(new.key)
+    return Answer(201, key_json | {"secret": new.secret}, kept=key_json | {"secret": None})
 
 
 def shown_key(row: ApiKey) -> dict[str, Any]:
@@ -195,12 +195,12 @@ def list_audit(
     api: ApiPart,
     caller: Admin,
     organization_id: OrganizationId,
-    asked: Paging,
+    paging: Paging,
 ) -> Response:
     query = select(AuditEntry).where(AuditEntry.organization_id == organization_id)
     with api.store.read() as session:
         reading.organization(session, organization_id)
-        return Json(page(session, asked, query, AuditEntry.id, _shown_audit, newest_first=True))
+        return Json(page(session, paging, query, AuditEntry.id, _shown_audit, newest_first=True))
 
 
 @router.get(
@@ -209,10 +209,10 @@ def list_audit(
     responses=responses(Error),
     summary="Changes that belong to no organization, newest first",
 )
-def list_platform_audit(api: ApiPart, caller: Operator, asked: Paging) -> Response:
+def list_platform_audit(api: ApiPart, caller: Operator, paging: Paging) -> Response:
     query = select(AuditEntry).where(AuditEntry.organization_id.is_(None))
     with api.store.read() as session:
-        return Json(page(session, asked, query, AuditEntry.id, _shown_audit, newest_first=True))
+        return Json(page(session, paging, query, AuditEntry.id, _shown_audit, newest_first=True))
 
 
 def _shown_audit(row: AuditEntry) -> dict[str, Any]:

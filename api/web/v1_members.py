@@ -55,13 +55,13 @@ def list_members(
     api: ApiPart,
     caller: Reader,
     organization_id: OrganizationId,
-    asked: Paging,
+    paging: Paging,
     group_id: Annotated[str, Query(max_length=256)] = "",
 ) -> Response:
     query = lists.members(organization_id, group_id)
     with api.store.read() as session:
         reading.organization(session, organization_id)
-        return Json(page(session, asked, query, Member.id, shown_member))
+        return Json(page(session, paging, query, Member.id, shown_member))
 
 
 def shown_member(row: Member, group_id: str | None) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def shown_member(row: Member, group_id: str | None) -> dict[str, Any]:
 
 
 def _with_group(change: Change, row: Member) -> dict[str, Any]:
-    there = change.session.get(Membership, (change.organization_id, row.id))
-    return shown_member(row, there.group_id if there else None)
+    membership = change.session.get(Membership, (change.organization_id, row.id))
+    return shown_member(row, membership.group_id if membership else None)
 
 
 @router.get(
@@ -94,10 +94,10 @@ def get_member(
 ) -> Response:
     with api.store.read() as session:
         row = session.get(Member, (organization_id, member_id))
-        there = session.get(Membership, (organization_id, member_id))
+        membership = session.get(Membership, (organization_id, member_id))
     if row is None or row.erased_at is not None:
         raise not_found("member", member_id, "member_id")
-    return Json(shown_member(row, there.group_id if there else None))
+    return Json(shown_member(row, membership.group_id if membership else None))
 
 
 @router.post(
@@ -248,12 +248,12 @@ def list_websites(
     api: ApiPart,
     caller: Reader,
     organization_id: OrganizationId,
-    asked: Paging,
+    paging: Paging,
 ) -> Response:
     with api.store.read() as session:
         reading.organization(session, organization_id)
         query = select(Website).where(Website.organization_id == organization_id)
-        return Json(page(session, asked, query, Website.id, shown_website))
+        return Json(page(session, paging, query, Website.id, shown_website))
 
 
 @router.post(

@@ -63,9 +63,11 @@ def post_organization(
     responses=responses(Error),
     summary="All organizations",
 )
-def list_organizations(api: ApiPart, caller: Operator, asked: Paging) -> Response:
+def list_organizations(api: ApiPart, caller: Operator, paging: Paging) -> Response:
     with api.store.read() as session:
-        return Json(page(session, asked, select(Organization), Organization.id, shown_organization))
+        return Json(
+            page(session, paging, select(Organization), Organization.id, shown_organization)
+        )
 
 
 @router.get(
@@ -88,12 +90,12 @@ def get_organization(api: ApiPart, caller: Reader, organization_id: Organization
 def patch_organization(
     api: ApiPart, caller: Operator, organization_id: OrganizationId, body: v1.OrganizationChange
 ) -> Response:
-    given = body.model_dump(exclude_none=True)
-    name = given.pop("name", None)
+    changes = body.model_dump(exclude_none=True)
+    name = changes.pop("name", None)
     with api.control.change(organization_id, caller.actor()) as change:
         settings = settings_of(change.organization)
         fields = {field: getattr(settings, field) for field in settings.__slots__}
-        change_settings(change, name, OrganizationSettings(**fields | given))
+        change_settings(change, name, OrganizationSettings(**fields | changes))
         return Json(shown_organization(change.organization))
 
 
@@ -142,14 +144,14 @@ def list_prices(
     api: ApiPart,
     caller: Reader,
     organization_id: OrganizationId,
-    asked: Paging,
+    paging: Paging,
 ) -> Response:
     with api.store.read() as session:
         reading.organization(session, organization_id)
         query = select(Price).where(
             (Price.organization_id == organization_id) | Price.organization_id.is_(None)
         )
-        return Json(page(session, asked, query, Price.id, _shown_price))
+        return Json(page(session, paging, query, Price.id, _shown_price))
 
 
 @router.post(
@@ -221,12 +223,12 @@ def list_grants(
     api: ApiPart,
     caller: Reader,
     organization_id: OrganizationId,
-    asked: Paging,
+    paging: Paging,
 ) -> Response:
     with api.store.read() as session:
         reading.organization(session, organization_id)
         query = select(Grant).where(Grant.organization_id == organization_id)
-        return Json(page(session, asked, query, Grant.id, _shown_grant))
+        return Json(page(session, paging, query, Grant.id, _shown_grant))
 
 
 @router.post(

@@ -215,7 +215,7 @@ async def test_the_default_book_comes_back_and_everybody_hears_of_it(
     assert default_prices(back, "org_late") == [("ai.tokens", 3)]
 
     done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
-    assert (done.default_prices, done.told) == (3, 3)
+    assert (done.default_prices, done.waiting_facts) == (3, 3)
     assert default_book(back) == default_book(control)
     assert facts(back) == facts(control)
     assert sorted(default_prices(back, "org_late")) == sorted(default_prices(control, "org_a"))

@@ -200,7 +200,7 @@ async def test_default_prices_pass_over_who_is_halted(
         set_default_price(transaction, NewPrice("ai.tokens", 5))
     assert [len(facts(control, name)) for name in ("org_a", "org_calm")] == [1, 2]
     done = await import_facts(settings, store, clock, control.alias_secret, ADMIN)
-    assert done.told == 1
+    assert done.waiting_facts == 1
     assert [len(facts(control, name)) for name in ("org_a", "org_calm")] == [2, 2]
 
 

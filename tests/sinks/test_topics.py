@@ -18,7 +18,7 @@ async def test_created_once_and_checked_afterwards(
     second = await create_topics(settings)
 
     assert len(first.created) == len(topics.all_topics())
-    assert (second.created, len(second.already_there)) == ((), len(first.created))
+    assert (second.created, len(second.existing)) == ((), len(first.created))
     with pytest.raises(TopicsError, match=r"usage has 4 partitions, METERING_PARTITIONS is 5"):
         await create_topics(settings.model_copy(update={"partitions": 5}))
     longer = settings.model_copy(update={"dedupe_window_days": 61})

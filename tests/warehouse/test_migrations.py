@@ -39,7 +39,7 @@ def test_a_second_run_applies_nothing(settings: Settings, client: Any) -> None:
     report = migrate(settings)
 
     assert report.applied == ()
-    assert len(report.already_there) == len(packaged_migrations())
+    assert len(report.already_applied) == len(packaged_migrations())
     assert "no users made" in report.access
 
 
