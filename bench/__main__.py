@@ -27,8 +27,10 @@ SIZES = ("events", "seen", "slices")
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0 when every engine's result is exact, 1 when one is not."""
     chosen = _parse(argv)
-    given = {name: getattr(chosen, name) for name in SIZES if getattr(chosen, name) is not None}
-    sizes = replace(QUICK if chosen.quick else Sizes(), **given)
+    chosen_sizes = {
+        name: getattr(chosen, name) for name in SIZES if getattr(chosen, name) is not None
+    }
+    sizes = replace(QUICK if chosen.quick else Sizes(), **chosen_sizes)
     # New topics have no leader for a moment, which aiokafka rides out and talks about.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

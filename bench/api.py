@@ -240,13 +240,13 @@ async def measure_answers(
     times_ms: dict[str, list[float]] = {}
     async with place.client() as client:
         for question in questions(groups, members, total_micro):
-            found = times_ms[question.name] = []
+            times = times_ms[question.name] = []
             body: dict[str, Any] | None = {} if question.method == "POST" else None
             for number in range(requests + WARM_UP_REQUESTS):
                 started = time.perf_counter()
                 answer = await client.request(question.method, question.path, json=body)
                 if number >= WARM_UP_REQUESTS:
-                    found.append((time.perf_counter() - started) * 1000)
+                    times.append((time.perf_counter() - started) * 1000)
                 question.check(answer.json())
     return times_ms
 
@@ -342,11 +342,11 @@ def main(argv: list[str] | None = None) -> int:
         kafka.start()
         clickhouse.start()
         try:
-            found = _measure(kafka, clickhouse, directory, chosen)
+            figures_by_name = _measure(kafka, clickhouse, directory, chosen)
         finally:
             clickhouse.stop()
             kafka.stop()
-    print(json.dumps(found))
+    print(json.dumps(figures_by_name))
     return 0
 
 
@@ -361,10 +361,10 @@ def _measure(
         times_ms = asyncio.run(measure_answers(place, chosen.requests, **sizes))
         if chosen.changes:
             times_ms["change_to_stamp"] = with_worker(place, directory, chosen.changes)
-    found: dict[str, Any] = dict(sizes)
+    results: dict[str, Any] = dict(sizes)
     for name, measured in times_ms.items():
-        found |= figures(name, measured)
-    return found
+        results |= figures(name, measured)
+    return results
 
 
 def with_worker(place: Place, directory: Path, changes: int) -> list[float]:

@@ -88,15 +88,15 @@ def differences(expected: Expected, result: Result) -> list[str]:
 
 
 def _wrong_balances(
-    expected: Mapping[tuple[str, str, str], int], found: Mapping[tuple[str, str, str], int]
+    expected: Mapping[tuple[str, str, str], int], actual: Mapping[tuple[str, str, str], int]
 ) -> list[str]:
     # A pool without credits has the balance 0; one that no event asked for shows nowhere.
-    wrong = [pool for pool, balance in found.items() if expected.get(pool, 0) != balance]
+    wrong = [pool for pool, balance in actual.items() if expected.get(pool, 0) != balance]
     if not wrong:
         return []
     pool = min(wrong)
     return [
-        f"{len(wrong)} pools have wrong balances: {pool} has {found[pool]}, "
+        f"{len(wrong)} pools have wrong balances: {pool} has {actual[pool]}, "
         f"must have {expected.get(pool, 0)}"
     ]
 

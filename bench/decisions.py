@@ -29,10 +29,10 @@ def publish(state: MemoryState, topic: str, records_of_topic: list[msgspec.Struc
     """Applies facts as the worker does."""
     for offset, record in enumerate(records_of_topic):
         organization_id = record.organization_id  # type: ignore[attr-defined]
-        given = FactInput(
+        fact_input = FactInput(
             topic, 0, offset, organization_id.encode(), codec.encode(record), START, 0
         )
-        outcome = decide_fact(given, state)
+        outcome = decide_fact(fact_input, state)
         assert outcome.applied is not None, outcome.rejected
         apply_changes(state, outcome.changes)
 

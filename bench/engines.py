@@ -59,10 +59,12 @@ class Progress:
         """The committed position of each partition, 0 where there is none."""
         assert self._admin is not None
         try:
-            found = await self._admin.list_consumer_group_offsets(self._group)
+            by_topic_partition = await self._admin.list_consumer_group_offsets(self._group)
         except KafkaError:
             return [0] * self._settings.partitions
-        by_partition = {tp.partition: at.offset for tp, at in found.items() if tp.topic == topic}
+        by_partition = {
+            tp.partition: at.offset for tp, at in by_topic_partition.items() if tp.topic == topic
+        }
         return [max(0, by_partition.get(n, 0)) for n in range(self._settings.partitions)]
 
     async def processed(self) -> int:
@@ -119,9 +121,9 @@ async def apply_facts(worker: PipelineProcess, settings: Settings) -> None:
         async with Progress(settings, settings.app_id, "") as progress:
             for topic in topics.FACTS:
                 name = settings.topic(topic)
-                wanted = await ends(settings, name)
+                log_ends = await ends(settings, name)
                 deadline_s = time.monotonic() + READY_TIMEOUT_S
-                while await progress.offsets(name) != wanted:
+                while await progress.offsets(name) != log_ends:
                     if time.monotonic() > deadline_s:
                         raise EngineEndedError(f"facts of {name} are not applied")
                     assert worker.pid
@@ -159,7 +161,7 @@ class FloorProcess:
     def go(self, total: int) -> None:
         self._write(str(total).encode())
 
-    async def done(self) -> None:
+    async def wait_until_done(self) -> None:
         await self._expect("done")
 
     async def stop(self) -> None:

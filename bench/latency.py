@@ -155,9 +155,9 @@ async def _ask_clickhouse(inserter: Inserter, paced: Paced, latencies: Latencies
         answer = await inserter.text(SHOWN)
         now_s = time.perf_counter()
         for line in answer.splitlines():
-            partition, shown = map(int, line.split("\t"))
+            partition, queryable = map(int, line.split("\t"))
             unseen = paced.unseen[partition]
-            while unseen and unseen[0][0] <= shown:
+            while unseen and unseen[0][0] <= queryable:
                 _, produced_s = unseen.popleft()
                 if paced.counts(produced_s):
                     latencies.queryable_ms.append((now_s - produced_s) * 1000)

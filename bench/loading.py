@@ -120,7 +120,7 @@ async def ends(settings: Settings, topic: str) -> list[int]:
     await consumer.start()
     try:
         tps = [TopicPartition(topic, number) for number in range(settings.partitions)]
-        found = await consumer.end_offsets(tps)
-        return [found[tp] for tp in tps]
+        offsets = await consumer.end_offsets(tps)
+        return [offsets[tp] for tp in tps]
     finally:
         await consumer.stop()

@@ -24,12 +24,12 @@ SAMPLES_FILE: Final = "worker.folded"
 
 def find_py_spy() -> str:
     """Raises FileNotFoundError with what to do."""
-    found = os.environ.get("PY_SPY") or shutil.which("py-spy")
-    if not found:
+    path = os.environ.get("PY_SPY") or shutil.which("py-spy")
+    if not path:
         raise FileNotFoundError(
             "--profile needs py-spy: `pip install py-spy` anywhere, and PY_SPY=<its path>"
         )
-    return found
+    return path
 
 
 async def profile(stage: Stage, *, native: bool, keep: Path | None) -> None:

@@ -88,11 +88,11 @@ async def _pipeline(
 
 async def _check(stage: Stage, inserter: Inserter) -> list[str]:
     """Sums by organization as finance would ask for them, against the workload's reckoning."""
-    found = Result()
+    result = Result()
     for line in (await inserter.text(SUMS)).splitlines():
         name, *numbers = line.split("\t")
-        totals = found.totals[name] = Totals(*map(int, numbers))
-        found.rows += totals.rated
+        totals = result.totals[name] = Totals(*map(int, numbers))
+        result.rows += totals.rated
     # Ids are not read: the view has one row for each, so a repetition would be missing elsewhere.
-    found.numbers = set(range(found.rows))
-    return differences(stage.workload.expected, found)
+    result.numbers = set(range(result.rows))
+    return differences(stage.workload.expected, result)

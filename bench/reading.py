@@ -69,7 +69,7 @@ async def read_facts(settings: Settings) -> MemoryState:
     now = datetime.now(UTC)
     for topic in topics.FACTS:
         async for record in read_all(settings, settings.topic(topic)):
-            given = FactInput(
+            fact_input = FactInput(
                 topic,
                 record.partition,
                 record.offset,
@@ -78,5 +78,5 @@ async def read_facts(settings: Settings) -> MemoryState:
                 now,
                 record.partition,
             )
-            apply_changes(state, decide_fact(given, state).changes)
+            apply_changes(state, decide_fact(fact_input, state).changes)
     return state

@@ -56,7 +56,9 @@ class Report:
         figures |= self._ratios()
         return {
             **figures,
-            "problems": {engine: found for engine, found in self.problems.items() if found},
+            "problems": {
+                engine: problems for engine, problems in self.problems.items() if problems
+            },
             "sizes": dict(self.sizes),
             "machine": {**self.machine, "load_average_after": round(os.getloadavg()[0], 2)},
         }
@@ -117,8 +119,8 @@ class Report:
                 is_met = figures[name] >= target if sign == ">=" else figures[name] <= target
                 verdict = "met" if is_met else "missed"
                 yield f"{name} {figures[name]:.2f}, target {sign} {target}: {verdict}"
-        for engine, found in self.problems.items():
-            for problem in found:
+        for engine, problems in self.problems.items():
+            for problem in problems:
                 yield f"WRONG {NAMES[engine]}: {problem}"
 
     def _row(self, engine: str, name: str) -> str:

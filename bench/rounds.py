@@ -54,7 +54,7 @@ async def run_floor_slice(stage: Stage, floor: FloorProcess, until: int) -> Meas
             stuck_after_s=STUCK_AFTER_S,
             begin=lambda: floor.go(until),
         )
-    await floor.done()
+    await floor.wait_until_done()
     return measured
 
 

@@ -184,11 +184,11 @@ class Workload:
 
     def events(self, count: int) -> Iterator[Message]:
         """The next `count` records (repetitions among them); what they cost is booked."""
-        done = 0
-        while done < count:
-            size = min(CHUNK, count - done)
+        generated = 0
+        while generated < count:
+            size = min(CHUNK, count - generated)
             yield from self._chunk(size)
-            done += size
+            generated += size
 
     def _chunk(self, size: int) -> Iterator[Message]:
         columns = self._draw(size)

@@ -259,11 +259,11 @@ def _delegate(
             from cli.configuration import adopt_settings_file
 
             adopt_settings_file()
-        found = _module(module)
-        if hasattr(found, "app"):
-            found.app(args=context.args, prog_name=f"metering {name}")
+        loaded = _module(module)
+        if hasattr(loaded, "app"):
+            loaded.app(args=context.args, prog_name=f"metering {name}")
         else:
-            sys.exit(found.main(context.args))
+            sys.exit(loaded.main(context.args))
 
 
 _delegate("api", "cli.control_plane", "Run the control plane's API until SIGTERM.", adopting=True)

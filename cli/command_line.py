@@ -66,11 +66,11 @@ def one_of(what: str, allowed: Callable[[], Iterable[str]]) -> Callable[[str], s
     for.
     """
 
-    def parse(given: str) -> str:
+    def parse(word: str) -> str:
         words = list(allowed())
-        if given not in words:
-            raise typer.BadParameter(f"{given!r} is no {what}: choose one of {', '.join(words)}")
-        return given
+        if word not in words:
+            raise typer.BadParameter(f"{word!r} is no {what}: choose one of {', '.join(words)}")
+        return word
 
     return parse
 

@@ -139,18 +139,18 @@ def effective(
     """Every setting in the order of the contract, with where it came from."""
     file = settings_file(environment)
     in_file = dotenv_values(file) if file else {}
-    given = {name.upper() for name in environment}
-    found = []
+    names = {name.upper() for name in environment}
+    settings = []
     for part in parts:
         for field in type(part).model_fields:
             variable = variable_of(field, type(part))
             source = "default"
-            if variable in given:
+            if variable in names:
                 source = "environment"
             elif variable in in_file:
                 source = str(file)
-            found.append(Setting(variable, _shown(getattr(part, field)), source))
-    return found
+            settings.append(Setting(variable, _masked(getattr(part, field)), source))
+    return settings
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -171,7 +171,7 @@ def variable_of(field: str, model: type[Settings] | type[ApiOptions] = Settings)
     return (API_PREFIX if model is ApiOptions else PREFIX) + field.upper()
 
 
-def _shown(value: Any) -> str:
+def _masked(value: Any) -> str:
     if isinstance(value, SecretStr):
         return MASK if value.get_secret_value() else ""
     if value is None:
@@ -180,14 +180,14 @@ def _shown(value: Any) -> str:
 
 
 def _complaints(error: ValidationError) -> str:
-    return "; ".join(_complaint(dict(found)) for found in error.errors(include_url=False))
+    return "; ".join(_complaint(dict(detail)) for detail in error.errors(include_url=False))
 
 
-def _complaint(found: dict[str, Any]) -> str:
-    message = str(found["msg"]).removeprefix("Value error, ")
-    if not found["loc"]:
+def _complaint(detail: dict[str, Any]) -> str:
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if not detail["loc"]:
         return message
-    field = str(found["loc"][0])
+    field = str(detail["loc"][0])
     is_secret = Settings.model_fields[field].annotation is SecretStr
-    given = "" if is_secret else f" (it is {without_secrets(repr(found['input']))})"
-    return f"{variable_of(field)}: {message}{given}"
+    value = "" if is_secret else f" (it is {without_secrets(repr(detail['input']))})"
+    return f"{variable_of(field)}: {message}{value}"

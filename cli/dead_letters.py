@@ -215,14 +215,14 @@ def _last(letters: "deque[Letter]", limit: int) -> list[Letter]:
 
 async def with_name(settings: Settings, name: str) -> list[Letter]:
     """The letter; all its parts where it was cut."""
-    found: list[Letter] = []
+    letters: list[Letter] = []
     async for letter in read_letters(settings):
-        first = found[0] if found else None
+        first = letters[0] if letters else None
         if letter.name == name or (first is not None and _is_part_of(letter, first)):
-            found.append(letter)
-    if not found:
+            letters.append(letter)
+    if not letters:
         raise Failure(f"there is no dead letter {name}")
-    return found
+    return letters
 
 
 def _is_part_of(letter: Letter, first: Letter) -> bool:

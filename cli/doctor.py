@@ -146,8 +146,8 @@ async def _bounded(
 
 
 async def _kafka(settings: Settings) -> list[Finding]:
-    found = await cluster_id(settings)
-    return [Finding("ok", "Kafka", f"cluster {found} at {settings.kafka_bootstrap}")]
+    cluster = await cluster_id(settings)
+    return [Finding("ok", "Kafka", f"cluster {cluster} at {settings.kafka_bootstrap}")]
 
 
 async def _topics(settings: Settings) -> list[Finding]:

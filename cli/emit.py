@@ -80,12 +80,12 @@ def key_of(line: bytes, topic: str, fallback: str | None) -> bytes:
         named = _decode_named(line)
     except (ValueError, RecursionError):
         raise ValueError("not sent: no JSON object") from None
-    found = named.organizationid if topic == USAGE else named.organization_id
-    found = fallback if found is None else found
-    if not isinstance(found, str) or not found:
+    key = named.organizationid if topic == USAGE else named.organization_id
+    key = fallback if key is None else key
+    if not isinstance(key, str) or not key:
         name = "organizationid" if topic == USAGE else "organization_id"
         raise ValueError(f"not sent: no {name}, and no --organization given")
-    return found.encode()
+    return key.encode()
 
 
 async def emit(
@@ -157,7 +157,7 @@ class _Sender:
             self._outcome.failed[number] = one_line(error)
             return
         self._waiting[number] = future
-        future.add_done_callback(lambda done: self._settle(number, done))
+        future.add_done_callback(lambda sending: self._settle(number, sending))
         self._show_progress()
 
     async def drain(self) -> None:
@@ -181,12 +181,12 @@ class _Sender:
                     ) from None
             self._show_progress()
 
-    def _settle(self, number: int, done: "asyncio.Future[Any]") -> None:
+    def _settle(self, number: int, sending: "asyncio.Future[Any]") -> None:
         if self._waiting.pop(number, None) is None:
             return
-        if done.cancelled():
+        if sending.cancelled():
             self._outcome.failed[number] = "no acknowledgement"
-        elif error := done.exception():
+        elif error := sending.exception():
             self._outcome.failed[number] = one_line(error)
         else:
             self._outcome.acknowledged += 1
@@ -208,15 +208,15 @@ async def _lines(stream: BinaryIO) -> AsyncIterator[tuple[int, bytes]]:
     read_some = getattr(stream, "read1", stream.read)
 
     def read() -> None:
-        found: bytes | OSError = b"unread"
-        while found and not isinstance(found, OSError):
+        chunk: bytes | OSError = b"unread"
+        while chunk and not isinstance(chunk, OSError):
             room.acquire()
             try:
-                found = read_some(CHUNK_BYTES)
+                chunk = read_some(CHUNK_BYTES)
             except OSError as error:
-                found = error
+                chunk = error
             try:
-                loop.call_soon_threadsafe(chunks.put_nowait, found)
+                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
             except RuntimeError:
                 return  # the loop is closed: nobody wants to read on
 

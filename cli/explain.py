@@ -46,28 +46,30 @@ def explain(
     """Why an event cost what it cost: group, price, who paid, and where it lies in Kafka."""
     client = connect(load_settings())
     try:
-        found = explain_event(client, organization, event_id, source)
+        explanation = explain_event(client, organization, event_id, source)
     finally:
         client.close()
-    if not found.events and not found.dead_letters:
+    if not explanation.events and not explanation.dead_letters:
         raise Failure(
             f"event {event_id!r} of organization {organization!r} is neither rated nor a dead "
             "letter: it has not arrived, is still on its way (seconds), or has another id"
         )
-    typer.echo(render(found, format_.value), nl=False)
+    typer.echo(render(explanation, format_.value), nl=False)
 
 
-def render(found: Explanation, format_: str) -> str:
+def render(explanation: Explanation, format_: str) -> str:
     """The explanation as text that ends with a newline."""
     if format_ == "json":
-        return json.dumps(_as_json(found), indent=2, ensure_ascii=False, default=_plain) + "\n"
-    parts = [_event_text(each) for each in found.events]
-    parts += [_dead_letter_text(letter) for letter in found.dead_letters]
+        return (
+            json.dumps(_as_json(explanation), indent=2, ensure_ascii=False, default=_plain) + "\n"
+        )
+    parts = [_event_text(each) for each in explanation.events]
+    parts += [_dead_letter_text(letter) for letter in explanation.dead_letters]
     return "\n\n".join(parts) + "\n"
 
 
-def _event_text(found: EventExplained) -> str:
-    event = found.event
+def _event_text(explained: EventExplained) -> str:
+    event = explained.event
     website = f" for website {event['website_id']}" if event["website_id"] else ""
     lines = [
         f"Event {event['event_id']} from {event['source'] or '(no source)'}, "
@@ -76,14 +78,14 @@ def _event_text(found: EventExplained) -> str:
         f"{micro_text(event['quantity_micro'])} units of {event['meter']}{website}, "
         f"used by {event['member_id']}, found by {RESOLVED[event['resolved_by']]}"
         + (f" ({event['subject']})." if event["subject"] != event["member_id"] else "."),
-        _group_sentence(found),
-        _price_sentence(found),
+        _group_sentence(explained),
+        _price_sentence(explained),
         _funding_sentence(event),
         "",
         *_payment_table(event),
         "",
         *_balance_sentences(event),
-        *_correction_sentences(found.corrections),
+        *_correction_sentences(explained.corrections),
         f"In Kafka: {event['input_topic']}, partition {event['input_partition']}, offset "
         f"{event['input_offset']}, appended {_time(event['appended_at'])}; "
         f"rated {_time(event['recorded_at'])}.",
@@ -91,9 +93,9 @@ def _event_text(found: EventExplained) -> str:
     return "\n".join(lines)
 
 
-def _group_sentence(found: EventExplained) -> str:
-    event, stamped = found.event, found.event["stamped_group_id"]
-    fact = found.facts.get(event["membership_version"])
+def _group_sentence(explained: EventExplained) -> str:
+    event, stamped = explained.event, explained.event["stamped_group_id"]
+    fact = explained.facts.get(event["membership_version"])
     if stamped == UNASSIGNED:
         sentence = "Group: Unassigned, " + (
             f"by membership fact {fact.version} ({_fact(fact)})."
@@ -104,15 +106,14 @@ def _group_sentence(found: EventExplained) -> str:
         sentence = f"Group: {stamped}, by membership fact {fact.version} ({_fact(fact)})."
     else:
         sentence = f"Group: {stamped}, by membership fact {event['membership_version']}."
-    reported_id, reported_name = found.reported_group
+    reported_id, reported_name = explained.reported_group
     if reported_id != stamped:
         sentence += " That group was deleted since, so reports show it under Unassigned."
     elif reported_name not in ("", stamped, "Unassigned"):
         sentence += f" It is called {reported_name}."
-    if found.known_now_group[0] != reported_id:
-        sentence += (
-            f" By all facts known now it would be {found.known_now_group[1]}: a fact arrived later."
-        )
+    if explained.known_now_group[0] != reported_id:
+        known_now = explained.known_now_group[1]
+        sentence += f" By all facts known now it would be {known_now}: a fact arrived later."
     return sentence
 
 
@@ -124,9 +125,9 @@ def _fact(fact: FactSeen) -> str:
     )
 
 
-def _price_sentence(found: EventExplained) -> str:
-    event = found.event
-    fact = found.facts.get(event["price_version"])
+def _price_sentence(explained: EventExplained) -> str:
+    event = explained.event
+    fact = explained.facts.get(event["price_version"])
     since = f", effective {_time(fact.effective_at)}" if fact else ""
     return (
         f"Price: {micro_text(event['price_micro'])} credits per million units (fact "
@@ -139,12 +140,12 @@ def _price_sentence(found: EventExplained) -> str:
 def _funding_sentence(event: Row) -> str:
     if not event["cost_micro"]:
         return "Nothing was to be paid."
-    asked = [f"website {event['website_id']}"] if event["website_id"] else []
+    pools = [f"website {event['website_id']}"] if event["website_id"] else []
     if event["funding_group_id"]:
-        asked.append(f"group {event['funding_group_id']}")
-    if not asked:
+        pools.append(f"group {event['funding_group_id']}")
+    if not pools:
         return "No pool was to be asked, so all of it is overage."
-    return f"Asked to pay, in this order: {', then '.join(asked)}."
+    return f"Asked to pay, in this order: {', then '.join(pools)}."
 
 
 def _payment_table(event: Row) -> list[str]:
@@ -191,7 +192,7 @@ def _dead_letter_text(letter: Row) -> str:
     )
 
 
-def _as_json(found: Explanation) -> dict[str, Any]:
+def _as_json(explanation: Explanation) -> dict[str, Any]:
     return {
         "events": [
             {
@@ -205,9 +206,9 @@ def _as_json(found: Explanation) -> dict[str, Any]:
                 "known_now_group": dict(zip(("id", "name"), each.known_now_group, strict=True)),
                 "money": {each.event["currency"]: _money(each.event).partition(" ")[0]},
             }
-            for each in found.events
+            for each in explanation.events
         ],
-        "dead_letters": list(found.dead_letters),
+        "dead_letters": list(explanation.dead_letters),
     }
 
 

@@ -55,7 +55,7 @@ def import_(
         if not _taken(lock):
             raise Failure("An API process publishes just now: stop it first.")
         try:
-            done = asyncio.run(
+            imported = asyncio.run(
                 import_facts(
                     settings,
                     control.store,
@@ -67,18 +67,19 @@ def import_(
             )
         finally:
             lock.release()
-        recalled = _recall(settings, control, done)
+        recalled = _recall(settings, control, imported)
     typer.echo(
-        f"{done.learnt} facts of {len(done.organizations)} organizations were learnt, "
-        f"{done.moved_behind} unpublished ones moved behind them, {done.ignored} ignored. "
-        f"{done.default_prices} prices came back into the default book; {done.waiting_facts} facts "
-        f"of it wait for organizations that had not heard of them. {recalled}"
+        f"{imported.learnt} facts of {len(imported.organizations)} organizations were learnt, "
+        f"{imported.moved_behind} unpublished ones moved behind them, {imported.ignored} ignored. "
+        f"{imported.default_prices} prices came back into the default book; "
+        f"{imported.waiting_facts} facts of it wait for organizations that had not heard of them. "
+        f"{recalled}"
     )
-    for why in done.unrepairable.values():
+    for why in imported.unrepairable.values():
         typer.echo(why, err=True)
-    if done.unrepairable:
+    if imported.unrepairable:
         raise Failure(
-            f"{len(done.unrepairable)} organizations stay halted; if somebody else wrote their "
+            f"{len(imported.unrepairable)} organizations stay halted; if somebody else wrote their "
             "facts, `--forget ORGANIZATION` lifts that."
         )
 
@@ -93,7 +94,7 @@ def _taken(lock: "PublisherLock") -> bool:
     return True
 
 
-def _recall(settings: "Settings", control: "Control", done: "Imported") -> str:
+def _recall(settings: "Settings", control: "Control", imported: "Imported") -> str:
     """Names come from ClickHouse, if it answers."""
     from api.repair.recall import Recalled, recall_names, to_recall
     from warehouse.connection import WarehouseError, connect
@@ -103,11 +104,11 @@ def _recall(settings: "Settings", control: "Control", done: "Imported") -> str:
     except WarehouseError:
         return (
             "ClickHouse is away: what came back has its id for a name. "
-            + _unknown(Recalled(unknown_aliases=done.unknown_aliases))
+            + _unknown(Recalled(unknown_aliases=imported.unknown_aliases))
         ).strip()
     try:
-        asked = done.organizations | to_recall(control.store)
-        recalled = recall_names(control.store, client, asked, control.alias_secret)
+        organizations = imported.organizations | to_recall(control.store)
+        recalled = recall_names(control.store, client, organizations, control.alias_secret)
     finally:
         client.close()
     return (

@@ -39,7 +39,7 @@ def print_groups(
         conflicts = reading.sync_conflicts(session, organization_id)
     rows = reading.matching(live, search, configured_by)
     spent, unspent = _spend(settings, organization_id, cycle, live)
-    shown = [(row.id, row.name, row.configured_by) for row in rows]
+    cells = [(row.id, row.name, row.configured_by) for row in rows]
     lines = table(
         [
             text("ID"),
@@ -50,7 +50,7 @@ def print_groups(
         ],
         [
             (*said, str(counts.get(said[0], 0)), spent.get(said[0], unspent))
-            for said in (*shown, (UNASSIGNED, "Unassigned", ""))
+            for said in (*cells, (UNASSIGNED, "Unassigned", ""))
         ],
     )
     for line in [_cycle_line(cycle), "", *lines]:
@@ -85,7 +85,7 @@ def _print_conflicts(
     live: "Sequence[BillingGroup]", rows: "Sequence[BillingGroup]", conflicts: dict[str, list[str]]
 ) -> None:
     names = {row.id: row.name for row in live}
-    shown = {row.id for row in rows}
+    listed = {row.id for row in rows}
     lines = [
         f"{row.name} cannot take the name {row.name_conflict!r} of its directory group: taken."
         for row in rows
@@ -95,7 +95,7 @@ def _print_conflicts(
         f"{member_id} is wanted by {', '.join(map(names.__getitem__, group_ids))}; "
         "it is in the first."
         for member_id, group_ids in conflicts.items()
-        if shown.intersection(group_ids)
+        if listed.intersection(group_ids)
     ]
     for line in ["", "Conflicts", *lines] if lines else []:
         typer.echo(line)

@@ -195,9 +195,9 @@ def _show(plan: Any) -> None:
         typer.echo(f"{action}: {count}")
 
 
-def _progress(what: str, done: int, total: int) -> None:
+def _progress(what: str, count: int, total: int) -> None:
     if sys.stderr.isatty():
-        typer.echo(f"\r{what} {done} of {total} rows", err=True, nl=done == total)
+        typer.echo(f"\r{what} {count} of {total} rows", err=True, nl=count == total)
 
 
 @app.command()

@@ -51,8 +51,8 @@ def create(
 
     with opened(load_settings()) as control, control.transaction(operator()) as transaction:
         expires_at = control.clock() + timedelta(days=days)
-        made = create_key(transaction, Scope(scope), name, organization or None, expires_at)
-    typer.echo(made.secret)
+        key = create_key(transaction, Scope(scope), name, organization or None, expires_at)
+    typer.echo(key.secret)
 
 
 @app.command("list")

@@ -115,8 +115,8 @@ def replay_headers(letter: Letter) -> list[Header]:
 
 def first_appended_ms(letter: Letter) -> int:
     """When the broker first took it: a letter of a replay says so in a header."""
-    given = dict(letter.original_headers).get(ORIGINAL_APPEND_TIME_HEADER) or b""
-    return _number(given.decode("ascii", "replace"), letter.appended_ms)
+    header = dict(letter.original_headers).get(ORIGINAL_APPEND_TIME_HEADER) or b""
+    return _number(header.decode("ascii", "replace"), letter.appended_ms)
 
 
 def why_not_replayed(letter: Letter, settings: Settings, now_ms: int) -> str:

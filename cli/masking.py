@@ -24,9 +24,9 @@ HARMLESS: Final = frozenset(
 
 def without_secrets(address: str) -> str:
     """The text with passwords before an `@`, and the values of query parameters, masked."""
-    return PARAMETER.sub(_shown, PASSWORD.sub(rf"\g<1>{MASK}@", address))
+    return PARAMETER.sub(_masked_parameter, PASSWORD.sub(rf"\g<1>{MASK}@", address))
 
 
-def _shown(found: re.Match[str]) -> str:
-    name, value = found.groups()
+def _masked_parameter(match: re.Match[str]) -> str:
+    name, value = match.groups()
     return f"{name}={value if name.lower() in HARMLESS else MASK}"

@@ -35,13 +35,13 @@ def erase_member(settings: "Settings", organization_id: str, member_id: str) -> 
             if client:
                 client.close()
     if client is None:
-        done = f"{member_id} is erased; ClickHouse is away and forgets as soon as it is back."
+        sentence = f"{member_id} is erased; ClickHouse is away and forgets as soon as it is back."
     else:
-        done = (
+        sentence = (
             f"{member_id} is erased from the control plane and from ClickHouse. "
             f"The bytes of {letters} dead letters were emptied there."
         )
-    return f"{done} {what_kafka_keeps()}"
+    return f"{sentence} {what_kafka_keeps()}"
 
 
 def _erase_letters(control: "Control", client: object, organization_id: str, member_id: str) -> int:

@@ -47,7 +47,7 @@ class Rehearsal:
         async for record in read_to_end(self._settings, MEMBERSHIPS):
             if record.key not in keys:
                 continue
-            given = FactInput(
+            fact_input = FactInput(
                 MEMBERSHIPS,
                 record.partition,
                 record.offset,
@@ -56,7 +56,7 @@ class Rehearsal:
                 self._now,
                 home_partition(record.key, self._settings.partitions),
             )
-            apply_changes(self._state, decide_fact(given, self._state).changes)
+            apply_changes(self._state, decide_fact(fact_input, self._state).changes)
 
     def judge(self, letter: Letter) -> Rejected | None:
         """Why it would be refused; None where it would not."""

@@ -8,7 +8,7 @@ def first_position(
 ) -> tuple[int, int]:
     """The position to read from, and how many records are skipped by that for certain.
 
-    `wanted` is the next position of the group, None where it has none (a new group, or one that
+    `committed` is the next position of the group, None where it has none (a new group, or one that
     was away for longer than the brokers keep offsets). Raises `PositionLostError` where rows may be
     missing, unless `from_earliest` accepts that.
     """

@@ -151,8 +151,8 @@ async def check_topics(settings: Settings) -> None:
     when the brokers cannot be asked, LoginError when they refuse."""
     async with _admin(settings) as admin:
         names = [settings.topic(name) for name in topics.all_topics()]
-        found = await _partition_counts(admin)
-        missing = [name for name in names if name not in found]
+        counts = await _partition_counts(admin)
+        missing = [name for name in names if name not in counts]
         if missing:
             raise TopicsError(f"{', '.join(missing)} do not exist: run `metering topics create`")
         await _raise_problems(admin, settings, names)
@@ -170,8 +170,8 @@ async def _raise_problems(admin: AIOKafkaAdminClient, settings: Settings, names:
 async def cluster_id(settings: Settings) -> str:
     """The id that tells this Kafka cluster from any other. Raises KafkaError, LoginError."""
     async with _admin(settings) as admin:
-        found = await admin.describe_cluster()
-        return str(found.get("cluster_id") or "unknown")
+        description = await admin.describe_cluster()
+        return str(description.get("cluster_id") or "unknown")
 
 
 def wanted_config(settings: Settings, topic: topics.Topic) -> dict[str, str]:
@@ -206,43 +206,43 @@ def find_problems(
                 f"{name} has {partitions[name]} partitions, METERING_PARTITIONS is "
                 f"{settings.partitions}: the count is the same for all topics and never changes"
             )
-        found = configs.get(name)
-        if found is None:
+        config = configs.get(name)
+        if config is None:
             continue
-        for key, wanted in wanted_config(settings, topic).items():
-            sentence = _difference(topic, key, wanted, found.get(key, ""))
+        for key, contract in wanted_config(settings, topic).items():
+            sentence = _difference(topic, key, contract, config.get(key, ""))
             if sentence:
                 problems.append(
-                    f"{name} has {key}={found.get(key)}, {sentence} (mend it with "
-                    f"kafka-configs.sh --alter --topic {name} --add-config {key}={wanted})"
+                    f"{name} has {key}={config.get(key)}, {sentence} (mend it with "
+                    f"kafka-configs.sh --alter --topic {name} --add-config {key}={contract})"
                 )
     return problems
 
 
-def _difference(topic: topics.Topic, key: str, wanted: str, found: str) -> str:
+def _difference(topic: topics.Topic, key: str, contract: str, actual: str) -> str:
     """Why a found setting is wrong, empty where it is good enough."""
-    if found == wanted:
+    if actual == contract:
         return ""
     match key:
         case "cleanup.policy" | "message.timestamp.type":
-            return f"it must be {wanted}"
+            return f"it must be {contract}"
         case "max.message.bytes":
-            return "" if int(found or 0) >= int(wanted) else f"it must be at least {wanted}"
+            return "" if int(actual or 0) >= int(contract) else f"it must be at least {contract}"
         case "retention.ms":
-            if topic.name == topics.USAGE and _is_longer(found, wanted):
-                return f"it may be at most {wanted}, or the dedupe window would be too short"
-            return "" if _is_longer(found, wanted) else f"it must be at least {wanted}"
+            if topic.name == topics.USAGE and _is_longer(actual, contract):
+                return f"it may be at most {contract}, or the dedupe window would be too short"
+            return "" if _is_longer(actual, contract) else f"it must be at least {contract}"
         case "retention.bytes" if topic.cleanup == "delete":
             return "it must be -1, or records are dropped before their time"
         case _:
             return ""
 
 
-def _is_longer(found: str, wanted: str) -> bool:
+def _is_longer(actual: str, contract: str) -> bool:
     """Of two retentions, where -1 is for ever."""
-    if int(wanted) < 0:
+    if int(contract) < 0:
         return False
-    return int(found or 0) < 0 or int(found or 0) > int(wanted)
+    return int(actual or 0) < 0 or int(actual or 0) > int(contract)
 
 
 async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:

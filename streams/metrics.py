@@ -112,16 +112,16 @@ class WorkerHealth:
         """Something moved: a commit, or a recovery."""
         self._last_progress_s = time.monotonic()
 
-    def committed(self, done: Committed) -> None:
+    def committed(self, commit: Committed) -> None:
         """Publishes the counts of a committed transaction."""
         self.progress()
         LAST_COMMIT.set(time.time())
-        if done.topic == "usage":
-            EVENTS.inc(done.inputs)
-            BATCH_SIZE.observe(done.inputs)
-            DECIDE_SECONDS.observe(done.decide_s)
-            TRANSACTION_SECONDS.observe(done.commit_s)
-        for name, count in done.counts.items():
+        if commit.topic == "usage":
+            EVENTS.inc(commit.inputs)
+            BATCH_SIZE.observe(commit.inputs)
+            DECIDE_SECONDS.observe(commit.decide_s)
+            TRANSACTION_SECONDS.observe(commit.commit_s)
+        for name, count in commit.counts.items():
             _publish(name, count)
 
     def observe_lag(self, lags: Mapping[tuple[str, int], int], oldest_age_s: float) -> None:

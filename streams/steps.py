@@ -211,7 +211,7 @@ class FactStep:
                 dead_letter(transaction, self._topic, record, Reason.INTERNAL_ERROR, detail)
 
     def _decide(self, record: Record, transaction: Transaction) -> None:
-        given = FactInput(
+        fact_input = FactInput(
             self._topic,
             transaction.partition,
             record.offset,
@@ -220,7 +220,7 @@ class FactStep:
             transaction.now,
             home_partition(record.key or b"", self._partitions),
         )
-        outcome = decide_fact(given, transaction.state)
+        outcome = decide_fact(fact_input, transaction.state)
         # Encoded first: what fails must have changed nothing.
         rows = [(topics.LEDGER, encode(posting)) for posting in outcome.postings]
         if outcome.applied is not None:

@@ -41,8 +41,8 @@ VERSION_COLUMNS = {topics.MEMBERSHIPS: "memberships_version", topics.CREDITS: "c
 @dataclass
 class Imported:
     """What an import did. `ignored` records could not be read, or contradict what is known;
-    `default_prices` came back into the default book, and `waiting_facts` of them are to be published
-    for organizations that had not heard of them; of `unknown_aliases` only the hash is known.
+    `default_prices` came back into the default book, and `waiting_facts` of them are published
+    next, for organizations that had not heard of them; of `unknown_aliases` only the hash is known.
     `unrepairable` organizations stay halted; it says why."""
 
     learnt: int = 0

@@ -232,8 +232,8 @@ def _action(person: Person | None, place_now: str, target: str) -> str:
 def apply(change: Change, accepted: Plan, digest: str, *, progress: Progress = no_progress) -> Plan:
     """Does what the plan with this digest says, whole.
 
-    Only where the organization was changed after `accepted` was made, it is planned again here, within the
-    write. Raises Refused (409) where the plan is another one by now, or refuses a row.
+    Only where the organization was changed after `accepted` was made, it is planned again here,
+    within the write. Raises Refused (409) where the plan is another one by now, or refuses a row.
     """
     if accepted.digest == digest and accepted.as_of != _stamp(change.organization):
         accepted = plan(

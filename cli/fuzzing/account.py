@@ -140,7 +140,7 @@ class Account:
                     for name, text in originals
                 ],
             ]
-        return {at: self._joined(at, found) for at, found in parts.items()}
+        return {at: self._joined(at, pieces) for at, pieces in parts.items()}
 
     def _joined(self, at: At, parts: list[Any]) -> _Letter:
         record, originals, ours = parts[0]
@@ -194,11 +194,11 @@ class Account:
 
     def _compare_letter(self, at: At, said: Said, letter: _Letter) -> None:
         if letter.is_packed and letter.said[1] != said[1]:
-            (found,) = fetcher.MemoryRecords(letter.said[1]).next_batch()
-            is_same = not isinstance(found, Unreadable) and said == (
-                found.key,
-                found.value,
-                tuple(found.headers),
+            (unpacked,) = fetcher.MemoryRecords(letter.said[1]).next_batch()
+            is_same = not isinstance(unpacked, Unreadable) and said == (
+                unpacked.key,
+                unpacked.value,
+                tuple(unpacked.headers),
             )
         else:
             is_same = letter.said == said
@@ -239,7 +239,7 @@ def _forwarded_from(said: Said) -> tuple[bytes | None, tuple[tuple[str, bytes | 
 
 def _version(topic: str, record: Any) -> tuple[str, str, int] | None:
     try:
-        found = json.loads(record.value or b"")
-        return topic, str(found["organization_id"]), int(found["version"])
+        fact = json.loads(record.value or b"")
+        return topic, str(fact["organization_id"]), int(fact["version"])
     except (ValueError, RecursionError, TypeError, KeyError, OverflowError):
         return None

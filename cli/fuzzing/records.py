@@ -156,8 +156,8 @@ class Fuzzer:
                 {"type": "member_assigned", "member_id": "user_1", **GROUP, "how": "api"},
                 {"type": "price_set", "meter": "ai.tokens", "micro_per_million_units": 10**6},
             ]
-            made = [self._numbered(MEMBERSHIPS, organization, fact) for fact in facts]
-            yield SentBatch(MEMBERSHIPS, home, made, None, 0)
+            batch = [self._numbered(MEMBERSHIPS, organization, fact) for fact in facts]
+            yield SentBatch(MEMBERSHIPS, home, batch, None, 0)
             yield SentBatch(CREDITS, home, [self._granted(organization)], None, 0)
         for record in self._corpus:
             yield self._batch([record])
@@ -260,11 +260,11 @@ class Fuzzer:
             "effective_at": "2026-01-01T00:00:00Z",
             "fact": fact,
         }
-        made = Sent(topic, organization.encode(), json.dumps(record).encode())
+        numbered = Sent(topic, organization.encode(), json.dumps(record).encode())
         if is_next:
             self._versions[topic, organization] = version
-            self._facts[topic, organization].append(made)
-        return made
+            self._facts[topic, organization].append(numbered)
+        return numbered
 
     def _again(self, organization: str) -> Sent:
         """As it was, or to another topic, or under another key."""
@@ -276,10 +276,10 @@ class Fuzzer:
         return Sent(topic, key, former.value, former.headers)
 
     def _mutated(self, organization: str) -> Sent:
-        made = self._random.choice((self._event, self._fact))(organization)
+        original = self._random.choice((self._event, self._fact))(organization)
         if self._corpus and self._random.random() < 0.2:
-            made = self._random.choice(self._corpus)
-        raw = bytearray((made.value or b"")[:20_000])
+            original = self._random.choice(self._corpus)
+        raw = bytearray((original.value or b"")[:20_000])
         for _ in range(self._random.randint(1, 4)):
             at = self._random.randrange(len(raw) + 1)
             some = self._random.randrange(1, 30)
@@ -296,7 +296,7 @@ class Fuzzer:
                     raw[at:at] = self._random.choice((b"null", b"{}", b"[", b'"', b",", b'"id":1,'))
                 case _:
                     del raw[at:]
-        return Sent(made.topic, made.key, bytes(raw), made.headers)
+        return Sent(original.topic, original.key, bytes(raw), original.headers)
 
     def _replace_a_token(self, raw: bytearray) -> None:
         """One of the values becomes something of its kind that is hard to read."""
@@ -309,19 +309,19 @@ class Fuzzer:
         raw[begin:end] = self._random.choice((*NUMBERS, *texts, "null", "true", "[]")).encode()
 
     def _nested(self, organization: str) -> Sent:
-        made = self._random.choice((self._event, self._fact))(organization)
+        original = self._random.choice((self._event, self._fact))(organization)
         deep = self._random.choice((10, 100, 500, 990, 1_000, 1_024, 2_000, 9_000, 30_000))
         opened, closed = self._random.choice(((b"[", b"]"), (b'{"a":', b"}"), (b'[{"id":', b"}]")))
         inside = opened * deep + b"1" + closed * deep
-        value = made.value or b""
+        value = original.value or b""
         if self._random.random() < 0.3:
-            return Sent(made.topic, made.key, inside)
+            return Sent(original.topic, original.key, inside)
         cut = value.find(b": ", self._random.randrange(len(value))) + 2
         end = value.find(b",", cut)
-        return Sent(made.topic, made.key, value[:cut] + inside + value[end:])
+        return Sent(original.topic, original.key, value[:cut] + inside + value[end:])
 
     def _with_odd_headers(self, organization: str) -> Sent:
-        made = self._random.choice((self._event, self._event, self._fact))(organization)
+        original = self._random.choice((self._event, self._event, self._fact))(organization)
         names = [
             self._random.choice((*NAMES, self._random.randbytes(4)))
             for _ in range(self._random.randint(1, 6))
@@ -330,7 +330,7 @@ class Fuzzer:
         if self._random.random() < 0.3:
             at_ms = int(self._now.timestamp() * 1000) - self._random.randrange(70 * 86_400_000)
             headers += ((ORIGINAL_APPEND_TIME_HEADER, str(at_ms).encode()),)
-        return Sent(made.topic, made.key, made.value, headers)
+        return Sent(original.topic, original.key, original.value, headers)
 
     def _binary(self, organization: str) -> Sent:
         self._serial += 1

@@ -126,7 +126,7 @@ async def _watch(pipeline: Pipeline) -> None:
     """Raises PipelineError when a process of ours ends."""
     while True:
         for process in pipeline.processes:
-            if process.wanted and not process.is_running:
+            if process.should_run and not process.is_running:
                 raise PipelineError(
                     f"{process.name} ended with exit code {process.exit_code}: see {process.log}"
                 )

@@ -56,6 +56,6 @@ def _ensure(
 def _seed_demo(settings: Settings, state: DemoState) -> None:
     now = datetime.now(UTC)
     for company in demo.COMPANIES:
-        wanted = demo.seed(company, state.started_at, now)
-        if seed_organization(settings, wanted, demo.since(state.started_at)) is None:
-            add_grants(settings, company.organization_id, wanted.grants, lambda: datetime.now(UTC))
+        seed = demo.seed(company, state.started_at, now)
+        if seed_organization(settings, seed, demo.since(state.started_at)) is None:
+            add_grants(settings, company.organization_id, seed.grants, lambda: datetime.now(UTC))

@@ -19,11 +19,11 @@ class DemoState:
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / STATE_FILE
         if self._path.exists():
-            found = json.loads(self._path.read_text(encoding="utf-8"))
+            document = json.loads(self._path.read_text(encoding="utf-8"))
         else:
-            found = {"started_at": datetime.now(UTC).isoformat(), "past_sent": False}
-        self.started_at = datetime.fromisoformat(found["started_at"])
-        self.is_past_sent = bool(found["past_sent"])
+            document = {"started_at": datetime.now(UTC).isoformat(), "past_sent": False}
+        self.started_at = datetime.fromisoformat(document["started_at"])
+        self.is_past_sent = bool(document["past_sent"])
         self._write()
 
     def past_is_sent(self) -> None:
@@ -31,7 +31,7 @@ class DemoState:
         self._write()
 
     def _write(self) -> None:
-        found = {"started_at": self.started_at.isoformat(), "past_sent": self.is_past_sent}
+        document = {"started_at": self.started_at.isoformat(), "past_sent": self.is_past_sent}
         fresh = self._path.with_suffix(".new")
-        fresh.write_text(json.dumps(found) + "\n", encoding="utf-8")
+        fresh.write_text(json.dumps(document) + "\n", encoding="utf-8")
         fresh.replace(self._path)

@@ -31,9 +31,9 @@ def wait_for_usage(
     deadline = time.monotonic() + TIMEOUT_S
     count, since = 0, time.monotonic()
     while time.monotonic() < deadline:
-        found = _count(url, user, password, database, organization_id, source)
-        if found != count:
-            count, since = found, time.monotonic()
+        present = _count(url, user, password, database, organization_id, source)
+        if present != count:
+            count, since = present, time.monotonic()
         if count and time.monotonic() - since >= SETTLED_S:
             return True
         watch(0.5)

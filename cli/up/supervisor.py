@@ -146,11 +146,11 @@ class Supervisor:
 @contextmanager
 def saying_that_it_is_slow(name: str, say: Say) -> Iterator[None]:
     """Within it, every `SLOW_S` a line, so that a person knows what is waited for."""
-    done = Event()
+    is_up = Event()
 
     def remind() -> None:
         started_s = time.monotonic()
-        while not done.wait(SLOW_S):
+        while not is_up.wait(SLOW_S):
             say(f"{name} is still starting, after {time.monotonic() - started_s:.0f} s")
 
     thread = Thread(target=remind, daemon=True)
@@ -158,7 +158,7 @@ def saying_that_it_is_slow(name: str, say: Say) -> Iterator[None]:
     try:
         yield
     finally:
-        done.set()
+        is_up.set()
         thread.join()
 
 

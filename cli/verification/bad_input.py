@@ -91,7 +91,7 @@ class BadInput:
             **changes,
         }
 
-    def _made(self, key: str, value: bytes, reason: Reason) -> Message:
+    def _message(self, key: str, value: bytes, reason: Reason) -> Message:
         self._expected[value] = reason
         return Message(USAGE, key.encode(), value)
 
@@ -100,12 +100,12 @@ class BadInput:
         value = self._random.choice(
             (b"{%d" % number, b"\xff\xfe %d" % number, b'{"id": "x%d", ' % number)
         )
-        return self._made(organization_id, value, Reason.NOT_JSON)
+        return self._message(organization_id, value, Reason.NOT_JSON)
 
     def _invalid_event(self, organization_id: str, _now: datetime) -> Message:
         number = self._next()
         if self._random.random() < 0.3:
-            return self._made(organization_id, b"[%d]" % number, Reason.INVALID_EVENT)
+            return self._message(organization_id, b"[%d]" % number, Reason.INVALID_EVENT)
         changes: dict[str, Any] = self._random.choice(
             (
                 {"specversion": "0.3"},
@@ -118,15 +118,15 @@ class BadInput:
             )
         )
         value = _encode(self._event(organization_id, **changes))
-        return self._made(organization_id, value, Reason.INVALID_EVENT)
+        return self._message(organization_id, value, Reason.INVALID_EVENT)
 
     def _field(self, organization_id: str, _now: datetime) -> Message:
         if self._random.random() < 0.5:
             many = {f"d{each}": "x" for each in range(21)}
             value = _encode(self._event(organization_id, data={"dimensions": many}))
-            return self._made(organization_id, value, Reason.TOO_MANY_DIMENSIONS)
+            return self._message(organization_id, value, Reason.TOO_MANY_DIMENSIONS)
         value = _encode(self._event(organization_id, source=f"{self._next():257d}"))
-        return self._made(organization_id, value, Reason.ID_TOO_LONG)
+        return self._message(organization_id, value, Reason.ID_TOO_LONG)
 
     def _quantity(self, organization_id: str, _now: datetime) -> Message:
         quantity, reason = self._random.choice(
@@ -143,7 +143,7 @@ class BadInput:
             )
         )
         value = _encode(self._event(organization_id, data={"quantity": quantity}))
-        return self._made(organization_id, value, reason)
+        return self._message(organization_id, value, reason)
 
     def _time(self, organization_id: str, now: datetime) -> Message:
         time, reason = self._random.choice(
@@ -154,18 +154,20 @@ class BadInput:
                 (now + timedelta(hours=1), Reason.TOO_FAR_AHEAD),
             )
         )
-        return self._made(organization_id, _encode(self._event(organization_id, time=time)), reason)
+        return self._message(
+            organization_id, _encode(self._event(organization_id, time=time)), reason
+        )
 
     def _wrong_key(self, organization_id: str, _now: datetime) -> Message:
         value = _encode(self._event(organization_id))
-        return self._made(f"{organization_id}x", value, Reason.WRONG_KEY)
+        return self._message(f"{organization_id}x", value, Reason.WRONG_KEY)
 
     def _empty(self, organization_id: str, _now: datetime) -> Message:
         return Message(USAGE, organization_id.encode(), self._random.choice((b"", None)))
 
     def _too_large(self, organization_id: str, _now: datetime) -> Message:
         event = self._event(organization_id, padding="x" * USAGE_VALUE_LIMIT_BYTES)
-        return self._made(organization_id, _encode(event), Reason.TOO_LARGE)
+        return self._message(organization_id, _encode(event), Reason.TOO_LARGE)
 
     def _forwarded_astray(self, organization_id: str, _now: datetime) -> Message:
         """Says that it was forwarded. Where that is true, it is an ordinary event."""

@@ -63,7 +63,7 @@ class Tenant:
     websites: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
     grants: list[str] = field(default_factory=list)
-    made: int = 0
+    serial: int = 0
     last_expiry: datetime | None = None
     doomed: tuple[str, datetime] | None = None
     """A group that will be deleted, and in which burst it was made."""
@@ -118,8 +118,8 @@ class Tenant:
         return self.memberships.publish(fact, now - LONG_AGO, now)
 
     def _new(self, kind: str, names: list[str]) -> str:
-        self.made += 1
-        name = f"{kind}_{self.made}"
+        self.serial += 1
+        name = f"{kind}_{self.serial}"
         names.append(name)
         return name
 
@@ -129,8 +129,8 @@ class Tenant:
         return self.memberships.publish(fact, effective_at, now)
 
     def _alias(self, effective_at: datetime, now: datetime) -> Message:
-        self.made += 1
-        address = f"Person{self.made}@{self.organization_id}.example"
+        self.serial += 1
+        address = f"Person{self.serial}@{self.organization_id}.example"
         self.addresses.append(address)
         hashed = alias_hash(ALIAS_SECRET.encode(), address)
         fact = records.MemberAlias(self.random.choice(self.members), hashed)

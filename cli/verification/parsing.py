@@ -162,7 +162,7 @@ def read_usage(
         ids["type"],
         ids["subject"],
         website_id or "",
-        {name: _text(given) for name, given in dimensions.items()},
+        {name: _text(raw) for name, raw in dimensions.items()},
         event_time,
         sent_time,
         quantity_micro,
@@ -219,32 +219,32 @@ def _check_shape(
     refuse_if(not isinstance(dimensions, dict), Reason.INVALID_EVENT)
     if len(dimensions) > DIMENSIONS_LIMIT:
         return
-    for name, given in dimensions.items():
+    for name, value in dimensions.items():
         refuse_if(not name or "\0" in name, Reason.INVALID_EVENT)
-        refuse_if(isinstance(given, list | dict) or given is None, Reason.INVALID_EVENT)
-        if isinstance(given, Number):
-            refuse_if(re.fullmatch("-?[0-9]+", given.text) is None, Reason.INVALID_EVENT)
-        refuse_if("\0" in _text(given), Reason.INVALID_EVENT)
+        refuse_if(isinstance(value, list | dict) or value is None, Reason.INVALID_EVENT)
+        if isinstance(value, Number):
+            refuse_if(re.fullmatch("-?[0-9]+", value.text) is None, Reason.INVALID_EVENT)
+        refuse_if("\0" in _text(value), Reason.INVALID_EVENT)
 
 
-def _text(given: Any) -> str:
-    if isinstance(given, bool):
-        return str(given).lower()
-    if isinstance(given, Number):
-        return "0" if given.text == "-0" else given.text
-    return str(given)
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Number):
+        return "0" if value.text == "-0" else value.text
+    return str(value)
 
 
-def _quantity_micro(given: Any) -> int:
-    if isinstance(given, Number):
-        refuse_if(re.fullmatch("-?[0-9]+", given.text) is None, Reason.FLOAT_QUANTITY)
-        exact = Decimal(given.text)
+def _quantity_micro(quantity: Any) -> int:
+    if isinstance(quantity, Number):
+        refuse_if(re.fullmatch("-?[0-9]+", quantity.text) is None, Reason.FLOAT_QUANTITY)
+        exact = Decimal(quantity.text)
     else:
-        refuse_if(not isinstance(given, str), Reason.INVALID_QUANTITY)
-        refuse_if(re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", given) is None, Reason.INVALID_QUANTITY)
-        decimals = given.partition(".")[2].rstrip("0")
+        refuse_if(not isinstance(quantity, str), Reason.INVALID_QUANTITY)
+        refuse_if(re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", quantity) is None, Reason.INVALID_QUANTITY)
+        decimals = quantity.partition(".")[2].rstrip("0")
         refuse_if(len(decimals) > 6, Reason.INVALID_QUANTITY)
-        exact = Decimal(given)
+        exact = Decimal(quantity)
     refuse_if(exact < 0, Reason.NEGATIVE_QUANTITY)
     refuse_if(exact > Decimal(INT64_MAX).scaleb(-6), Reason.QUANTITY_TOO_LARGE)
     return int(exact.scaleb(6))
@@ -260,11 +260,11 @@ def _original_append_time(raw: bytes | None, appended_at: datetime) -> datetime:
     return original
 
 
-def _sent_time(given: Any) -> datetime | None:
-    if given is None:
+def _sent_time(text: Any) -> datetime | None:
+    if text is None:
         return None
-    refuse_if(not isinstance(given, str), Reason.INVALID_TIME)
+    refuse_if(not isinstance(text, str), Reason.INVALID_TIME)
     try:
-        return read_instant(given)
+        return read_instant(text)
     except ValueError:
         raise Refused(Reason.INVALID_TIME) from None

@@ -38,13 +38,13 @@ class PipelineError(RuntimeError):
 
 @dataclass
 class Process:
-    """A process of the pipeline with its log; `wanted` says whether it should be running."""
+    """A process of the pipeline with its log; `should_run` says whether `watch` restarts it."""
 
     name: str
     command: list[str]
     environment: Mapping[str, str]
     log: Path
-    wanted: bool = False
+    should_run: bool = False
     ended_by_itself: int = 0
 
     def __post_init__(self) -> None:
@@ -59,14 +59,14 @@ class Process:
         return self._child.exit_code
 
     def start(self) -> None:
-        self.wanted = True
+        self.should_run = True
         with self.log.open("ab") as log:
             log.write(b"---- start\n")
         self._child.start(self.command, self.environment)
 
     def kill(self) -> None:
         """`kill -9`, and stays down until `start`. Also for a frozen one."""
-        self.wanted = False
+        self.should_run = False
         self._child.kill()
 
     def freeze(self) -> None:
@@ -77,7 +77,7 @@ class Process:
 
     async def stop(self) -> None:
         """SIGTERM; killed when it takes too long."""
-        self.wanted = False
+        self.should_run = False
         await asyncio.to_thread(self._child.stop, STOP_S)
 
 
@@ -118,7 +118,7 @@ class Pipeline:
         """Restarts what ended by itself, for ever. Raises PipelineError when that never helps."""
         while True:
             for process in self.processes:
-                if process.wanted and not process.is_running:
+                if process.should_run and not process.is_running:
                     process.ended_by_itself += 1
                     if sum(each.ended_by_itself for each in self.processes) > RESTARTS_LIMIT:
                         raise PipelineError(
@@ -157,7 +157,7 @@ class Pipeline:
         self.kafka.kill()
 
     def _others(self) -> list[Process]:
-        return [found for name in ("guest", "sink") if (found := getattr(self, name, None))]
+        return [process for name in ("guest", "sink") if (process := getattr(self, name, None))]
 
     def _worker(self, name: str) -> Process:
         module = ["cli", "worker"]

@@ -246,13 +246,13 @@ class FactReplay:
         self, due: dict[str, list[Movement]], postings: Iterable[Posting], where: str
     ) -> None:
         postings = list(postings)
-        wanted = Counter(
+        expected = Counter(
             (name, _leg_of_movement(each)) for name, movements in due.items() for each in movements
         )
         actual = Counter((each.organization_id, _leg_of_posting(each)) for each in postings)
-        for (name, leg), _ in (wanted - actual).items():
+        for (name, leg), _ in (expected - actual).items():
             self._differences.note_lost(f"{where}: posting {leg} of {name!r}")
-        for (name, leg), _ in (actual - wanted).items():
+        for (name, leg), _ in (actual - expected).items():
             self._differences.note_duplicated(f"{where}: posting {leg} of {name!r} is not due")
         last = {(each.organization_id, each.pool_kind, each.pool_id): each for each in postings}
         for (name, kind, pool_id), posting in last.items():

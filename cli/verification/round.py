@@ -63,9 +63,9 @@ async def run_round(options: Options, directory: Path, say: Callable[[str], None
             await asyncio.gather(work, return_exceptions=True)
             watch.result()
         watch.cancel()
-        done = work.result()
+        work_done = work.result()
         await pipeline.stop_ours()
-        verdict = await _compare(pipeline, done, say)
+        verdict = await _compare(pipeline, work_done, say)
     finally:
         pipeline.stop_all()
     figures = {
@@ -80,7 +80,7 @@ async def run_round(options: Options, directory: Path, say: Callable[[str], None
         "duplicated": verdict.differences.duplicated,
         "wrong": verdict.differences.wrong,
         **{
-            name: done.faults.counts[name]
+            name: work_done.faults.counts[name]
             for name in (
                 "kills",
                 "zombies",
@@ -98,14 +98,14 @@ async def run_round(options: Options, directory: Path, say: Callable[[str], None
 
 
 @dataclass
-class _Done:
+class _Work:
     workload: Workload
     faults: Faults
     settled_at: datetime
     replayed: int
 
 
-async def _feed_and_hurt(options: Options, pipeline: Pipeline, say: Callable[[str], None]) -> _Done:
+async def _feed_and_hurt(options: Options, pipeline: Pipeline, say: Callable[[str], None]) -> _Work:
     settings = pipeline.settings
     workload = Workload(options.events, ORGANIZATIONS, settings.partitions, options.seed)
     faults = Faults(pipeline, options.seed, say, options.down_s)
@@ -129,7 +129,7 @@ async def _feed_and_hurt(options: Options, pipeline: Pipeline, say: Callable[[st
     await asyncio.sleep(max(0.0, (due - now).total_seconds()))
     settled_at = datetime.now(UTC)
     await settle(pipeline, SETTLE_S)
-    return _Done(workload, faults, settled_at, replayed)
+    return _Work(workload, faults, settled_at, replayed)
 
 
 async def _feed(
@@ -177,21 +177,22 @@ async def _replay_dead_letters(pipeline: Pipeline, say: Callable[[str], None]) -
     return total
 
 
-async def _compare(pipeline: Pipeline, done: _Done, say: Callable[[str], None]) -> Verdict:
+async def _compare(pipeline: Pipeline, outcome: _Work, say: Callable[[str], None]) -> Verdict:
     """One partition after the other, so that memory holds one at a time (and the ledger)."""
     settings = pipeline.settings
     total, ledgers = Verdict(), list[Contents]()
     for partition in range(settings.partitions):
         contents = await read_partition(settings, partition)
-        expected = done.workload.expected
-        total.add(await asyncio.to_thread(replay, contents, settings, expected, done.settled_at))
+        expected = outcome.workload.expected
+        total.add(await asyncio.to_thread(replay, contents, settings, expected, outcome.settled_at))
         await asyncio.to_thread(compare_partition, settings, contents, total.differences)
         ledgers.append(Contents(partition, {LEDGER: contents.records[LEDGER]}))
         say(f"partition {partition} compared: {total.differences.total} differences so far")
     total.compare_forwarding()
-    if total.counts["replayed"] < done.replayed:
+    if total.counts["replayed"] < outcome.replayed:
         total.differences.note_lost(
-            f"{done.replayed} dead letters were replayed, {total.counts['replayed']} are in usage"
+            f"{outcome.replayed} dead letters were replayed, "
+            f"{total.counts['replayed']} are in usage"
         )
     await asyncio.to_thread(compare_ledger, settings, ledgers, total.differences)
     await asyncio.to_thread(compare_spend, settings, total, total.differences)

@@ -60,15 +60,15 @@ def compare_partition(settings: Settings, contents: Contents, differences: Diffe
         row = decode_rated(record.value)
         due[row.input_offset] = row
     for values in actual:
-        wanted = due.pop(values[0], None)
-        if wanted is None:
+        due_row = due.pop(values[0], None)
+        if due_row is None:
             differences.note_duplicated(f"ClickHouse has a rated row {values[:4]} of no record")
-        elif values != _values(wanted):
+        elif values != _values(due_row):
             differences.note_wrong(
-                f"ClickHouse has {values} for {name_of(wanted)}, but {_values(wanted)} is due"
+                f"ClickHouse has {values} for {name_of(due_row)}, but {_values(due_row)} is due"
             )
-    for wanted in due.values():
-        differences.note_lost(f"{name_of(wanted)} is rated, but not in ClickHouse")
+    for due_row in due.values():
+        differences.note_lost(f"{name_of(due_row)} is rated, but not in ClickHouse")
     _compare_facts(settings, contents, differences)
     _compare_dead_letters(settings, contents, differences)
     return len(actual)

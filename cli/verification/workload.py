@@ -40,7 +40,7 @@ class Workload:
         self._cast = make_cast(organizations, seed)
         self._newcomer = Tenant(f"org_new_{seed}", Random(f"{seed}:new"))  # noqa: S311
         self._recent: deque[Message] = deque(maxlen=RECENT)
-        self._made = 0
+        self._serial = 0
 
     @property
     def last_expiry(self) -> datetime | None:
@@ -107,12 +107,12 @@ class Workload:
         return message
 
     def _event(self, tenant: Tenant, now: datetime, meter: str = "") -> Message:
-        self._made += 1
+        self._serial += 1
         random = self._random
         data: dict[str, Any] = {}
         event: dict[str, Any] = {
             "specversion": "1.0",
-            "id": f"e{self._made}",
+            "id": f"e{self._serial}",
             "source": random.choice(("editor", "api/eu-1")),
             "type": meter or random.choices(list(METERS), weights=(60, 25, 10, 3, 2))[0],
             "subject": self._subject(tenant),

@@ -249,9 +249,9 @@ def _read_dimensions(raw: Raw, refuse: _Refuse) -> dict[str, str]:
         )
         return {}
     dimensions = {}
-    for name, given in value.items():
+    for name, member in value.items():
         key = _read_id("A name in data.dimensions", name, refuse)
-        dimensions[key] = _read_dimension(f"data.dimensions[{shown(name)}]", given, refuse)
+        dimensions[key] = _read_dimension(f"data.dimensions[{shown(name)}]", member, refuse)
     return dimensions
 
 

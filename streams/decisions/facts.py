@@ -68,9 +68,9 @@ class FactOutcome(Struct, frozen=True):
     """For `state.apply_changes`."""
 
 
-def decide_fact(given: FactInput, state: State) -> FactOutcome:
+def decide_fact(fact_input: FactInput, state: State) -> FactOutcome:
     """The outcome of a fact. Reads the state and changes nothing."""
-    record = _read(given)
+    record = _read(fact_input)
     if isinstance(record, Rejected):
         return FactOutcome(rejected=record)
     organization_id = record.organization_id
@@ -79,40 +79,41 @@ def decide_fact(given: FactInput, state: State) -> FactOutcome:
         if not (record.version == 1 and isinstance(record.fact, OrganizationCreated)):
             return FactOutcome(rejected=_unknown_organization(record))
         organization = Organization()
-    version, stopped_at = _position(organization, given.topic)
+    version, stopped_at = _position(organization, fact_input.topic)
     digest = _digest(record)
     if record.version <= version:
-        return _repeated(given, record, digest, organization, state)
+        return _repeated(fact_input, record, digest, organization, state)
     if record.version > version + 1:
         return _refused(
             Reason.VERSION_GAP,
-            f"Version {record.version} of {given.topic} arrived for {shown(organization_id)}, but "
-            f"{version + 1} is next; publish that, then this again.",
+            f"Version {record.version} of {fact_input.topic} arrived for {shown(organization_id)}, "
+            f"but {version + 1} is next; publish that, then this again.",
         )
     if stopped_at:
         return _refused(
             Reason.FACTS_STOPPED,
-            f"Facts of {shown(organization_id)} in {given.topic} are stopped, because version "
+            f"Facts of {shown(organization_id)} in {fact_input.topic} are stopped, because version "
             f"{stopped_at} arrived with other content; publish the applied one again, then this.",
         )
-    return _judged(given, record, digest, organization, state)
+    return _judged(fact_input, record, digest, organization, state)
 
 
-def _read(given: FactInput) -> FactRecord | Rejected:
-    if not given.value:
+def _read(fact_input: FactInput) -> FactRecord | Rejected:
+    if not fact_input.value:
         return Rejected(Reason.EMPTY_VALUE, "The record has no value.")
     try:
         record: FactRecord = (
-            decode_membership(given.value)
-            if given.topic == MEMBERSHIPS
-            else decode_credit(given.value)
+            decode_membership(fact_input.value)
+            if fact_input.topic == MEMBERSHIPS
+            else decode_credit(fact_input.value)
         )
         record = _in_utc(record)
     except RecursionError:
         return Rejected(Reason.INVALID_FACT, "The value is nested too deeply.")
     except (ValueError, OverflowError) as error:
         return Rejected(
-            Reason.INVALID_FACT, f"The value is no {given.topic} record: {shown(str(error), 200)}."
+            Reason.INVALID_FACT,
+            f"The value is no {fact_input.topic} record: {shown(str(error), 200)}.",
         )
     organization_id = record.organization_id
     if not 1 <= len(organization_id) <= ID_LIMIT_CHARACTERS or "\0" in organization_id:
@@ -125,17 +126,18 @@ def _read(given: FactInput) -> FactRecord | Rejected:
         return Rejected(
             Reason.INVALID_FACT, f"version is {shown(record.version)}; versions count from 1."
         )
-    if given.key is None or key_text(given.key) != organization_id:
+    if fact_input.key is None or key_text(fact_input.key) != organization_id:
         return Rejected(
             Reason.WRONG_KEY,
             f"organization_id is {shown(organization_id)}, but the record's key is "
-            f"{shown(given.key)}.",
+            f"{shown(fact_input.key)}.",
         )
-    if given.partition != given.home_partition:
+    if fact_input.partition != fact_input.home_partition:
         return Rejected(
             Reason.WRONG_PARTITION,
-            f"Facts of {shown(organization_id)} belong to partition {given.home_partition}; this "
-            f"one came to {given.partition}: its producer partitions by another hash than murmur2.",
+            f"Facts of {shown(organization_id)} belong to partition {fact_input.home_partition}; "
+            f"this one came to {fact_input.partition}: its producer partitions by another hash "
+            "than murmur2.",
         )
     return record
 
@@ -178,14 +180,14 @@ def _stopped(organization: Organization, topic: str, version: int) -> Organizati
 
 
 def _repeated(
-    given: FactInput,
+    fact_input: FactInput,
     record: FactRecord,
     digest: FactDigest,
     organization: Organization,
     state: State,
 ) -> FactOutcome:
     """A version that was consumed before: the same again mends a stop, another begins one."""
-    organization_id, topic = record.organization_id, given.topic
+    organization_id, topic = record.organization_id, fact_input.topic
     known: FactDigest | None = state.get(fact_key(organization_id, topic, record.version))
     assert known is not None, "every consumed version has its digest"
     _, stopped_at = _position(organization, topic)
@@ -206,7 +208,7 @@ def _repeated(
 
 
 def _judged(
-    given: FactInput,
+    fact_input: FactInput,
     record: FactRecord,
     digest: FactDigest,
     organization: Organization,
@@ -217,9 +219,9 @@ def _judged(
     Except that of an organization that does not exist: it has nothing to keep a version in, so
     version 1 can be published again.
     """
-    organization_id, topic = record.organization_id, given.topic
+    organization_id, topic = record.organization_id, fact_input.topic
     draft = Draft(state)
-    cause = Cause(organization_id, topic, record.version, record.effective_at, given.now)
+    cause = Cause(organization_id, topic, record.version, record.effective_at, fact_input.now)
     if isinstance(record, MembershipRecord):
         result = decide_membership(record, draft, cause)
     else:
@@ -235,14 +237,14 @@ def _judged(
     if rejected is not None:
         return FactOutcome(rejected=rejected, changes=draft.changes)
     return FactOutcome(
-        applied=_row(given, record, draft),
+        applied=_row(fact_input, record, draft),
         postings=result,  # type: ignore[arg-type]
-        late=record.effective_at < given.now - LATE_AFTER,
+        late=record.effective_at < fact_input.now - LATE_AFTER,
         changes=draft.changes,
     )
 
 
-def _row(given: FactInput, record: FactRecord, draft: Draft) -> FactApplied:
+def _row(fact_input: FactInput, record: FactRecord, draft: Draft) -> FactApplied:
     fact: Any = record.fact
     group_id, website_id = getattr(fact, "group_id", ""), getattr(fact, "website_id", "")
     if isinstance(record, CreditRecord):
@@ -251,20 +253,20 @@ def _row(given: FactInput, record: FactRecord, draft: Draft) -> FactApplied:
         website_id = name.pool_id if name.kind == "website" else ""
     return FactApplied(
         organization_id=record.organization_id,
-        topic=given.topic,
+        topic=fact_input.topic,
         version=record.version,
         type=fact.__struct_config__.tag,
         effective_at=record.effective_at,
         recorded_at=record.recorded_at,
-        applied_at=given.now,
+        applied_at=fact_input.now,
         member_id=getattr(fact, "member_id", ""),
         group_id=group_id,
         website_id=website_id,
         grant_id=getattr(fact, "grant_id", ""),
         how=getattr(fact, "how", ""),
         fact=encode(fact).decode(),
-        input_partition=given.partition,
-        input_offset=given.offset,
+        input_partition=fact_input.partition,
+        input_offset=fact_input.offset,
     )
 
 

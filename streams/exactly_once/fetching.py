@@ -90,7 +90,7 @@ class Reader:
             self._consumer.assign([])
 
     async def fetch(
-        self, wanted: Set[TopicPartition], wait_s: float, max_records: int
+        self, partitions: Set[TopicPartition], wait_s: float, max_records: int
     ) -> list[Fetched]:
         """What came of these partitions, without those where nothing moved: about `max_records`,
         by whole record batches. Waits so long for the first, but not beyond a change of what is
@@ -98,7 +98,7 @@ class Reader:
         until_s, follows = time.monotonic() + wait_s, self._follows
         while True:
             self._arrived.clear()
-            fetched = await self._drain(wanted, max_records)
+            fetched = await self._drain(partitions, max_records)
             left_s = until_s - time.monotonic()
             if fetched or left_s <= 0 or follows != self._follows:
                 return fetched
@@ -113,13 +113,13 @@ class Reader:
         self._follows += 1
         self._arrived.set()
 
-    async def _drain(self, wanted: Set[TopicPartition], max_records: int) -> list[Fetched]:
+    async def _drain(self, partitions: Set[TopicPartition], max_records: int) -> list[Fetched]:
         async with self._lock:
-            if not wanted <= self._next.keys():
+            if not partitions <= self._next.keys():
                 # Revoked since they were asked for.
                 return []
-            starts = {tp: await self._consumer.position(tp) for tp in wanted}
-            batches = await fetch_batches(self._consumer, wanted, max_records)
+            starts = {tp: await self._consumer.position(tp) for tp in partitions}
+            batches = await fetch_batches(self._consumer, partitions, max_records)
             fetched = []
             for tp, start in starts.items():
                 end = await self._consumer.position(tp)
@@ -184,18 +184,22 @@ class Inputs:
 
     async def ends(self, inputs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Where these inputs end now (of what is committed), by unprefixed topic and partition."""
-        wanted = {TopicPartition(self._config.topic(name), n): (name, n) for name, n in inputs}
-        ends = await self._ends.end_offsets(list(wanted)) if wanted else {}
-        return {wanted[tp]: end for tp, end in ends.items()}
+        inputs_by_partition = {
+            TopicPartition(self._config.topic(name), n): (name, n) for name, n in inputs
+        }
+        ends = (
+            await self._ends.end_offsets(list(inputs_by_partition)) if inputs_by_partition else {}
+        )
+        return {inputs_by_partition[tp]: end for tp, end in ends.items()}
 
     async def starts(self, partition: int) -> dict[str, int]:
         """Where the broker's log of each input begins, by unprefixed topic."""
-        wanted = {
+        inputs_by_partition = {
             TopicPartition(self._config.topic(name), partition): name
             for name in self._config.input_order
         }
-        starts = await self._ends.beginning_offsets(list(wanted))
-        return {wanted[tp]: start for tp, start in starts.items()}
+        starts = await self._ends.beginning_offsets(list(inputs_by_partition))
+        return {inputs_by_partition[tp]: start for tp, start in starts.items()}
 
     async def _pull_facts(self) -> None:
         try:

@@ -163,37 +163,37 @@ class ReadableBatch:
                 return
             packed = memoryview(_uncompressed(packed, unpacked, size))
             batch = DefaultRecordBatch(packed)
-        given = 0
+        yielded = 0
         try:
             # aiokafka's batch may be asked for its iterator once, and `islice` asks each time.
             records = chain(batch)
             while some := list(islice(records, CHUNK_RECORDS)):
                 yield some
-                given += len(some)
+                yielded += len(some)
         except Exception:  # noqa: BLE001 - of any kind: the twin in Python reads on or says why
-            yield from self._read_patiently(packed, given)
+            yield from self._read_patiently(packed, yielded)
 
-    def _read_patiently(self, packed: memoryview, given: int) -> Iterator[Sequence[Any]]:
+    def _read_patiently(self, packed: memoryview, yielded: int) -> Iterator[Sequence[Any]]:
         """Record by record, without those that were given already."""
         records = _PatientBatch(packed)
         try:
             for number, record in enumerate(records):
-                if number >= given:
+                if number >= yielded:
                     yield [record]
-                    given += 1
+                    yielded += 1
         except Exception as error:  # noqa: BLE001 - a producer's bytes, of which anything may be said
-            yield [self._unreadable(given, repr(error), is_too_large=False)]
+            yield [self._unreadable(yielded, repr(error), is_too_large=False)]
 
-    def _unreadable(self, given: int, why: str, *, is_too_large: bool) -> Unreadable:
+    def _unreadable(self, yielded: int, why: str, *, is_too_large: bool) -> Unreadable:
         batch, packed = self._batch, bytes(self._packed)
-        count = int.from_bytes(packed[57:61], "big") - given
+        count = int.from_bytes(packed[57:61], "big") - yielded
         what = (
             f"it unpacks to more than {UNPACKED_LIMIT_BYTES} bytes"
             if is_too_large
             else f"it cannot be unpacked: {why[:200]}"
         )
         return Unreadable(
-            batch.base_offset + given,
+            batch.base_offset + yielded,
             batch.max_timestamp,
             packed,
             count,
@@ -215,8 +215,8 @@ class _AnyBytes(bytearray):
     """Bytes of which every part can be read as text."""
 
     def __getitem__(self, at: Any) -> Any:
-        found = super().__getitem__(at)
-        return _AnyBytes(found) if isinstance(at, slice) else found
+        item = super().__getitem__(at)
+        return _AnyBytes(item) if isinstance(at, slice) else item
 
     def decode(self, encoding: str = "utf-8", _errors: str = "strict") -> str:
         return super().decode(encoding, "surrogateescape")

@@ -22,14 +22,14 @@ def hand_out_whole_batches(
 
 
 async def fetch_batches(
-    consumer: AIOKafkaConsumer, wanted: Set[TopicPartition], max_records: int
+    consumer: AIOKafkaConsumer, partitions: Set[TopicPartition], max_records: int
 ) -> dict[TopicPartition, list[ReadableBatch]]:
     """What has come of these partitions: about `max_records`, by whole record batches. Raises
     KafkaError."""
     drained: dict[TopicPartition, list[ReadableBatch]] = {}
     count = 0
     while count < max_records:
-        more = await consumer._fetcher.fetched_records(wanted, max_records=1)
+        more = await consumer._fetcher.fetched_records(partitions, max_records=1)
         if not more:
             break
         for tp, batches in more.items():

@@ -230,15 +230,15 @@ class Engine:
     def _limit_result(self, connection: Any, session: Session, query: Query) -> None:
         """Of a result that is held in memory as a whole; a streamed one needs no limit."""
         for name, most in self._limits.result(len(query.sql)).items():
-            asked = int(float(session.settings.get(name, "0")))
-            connection.query(f"SET {name}={min(asked, most) or most}")
+            limit = int(float(session.settings.get(name, "0")))
+            connection.query(f"SET {name}={min(limit, most) or most}")
 
     def _check(self, connection: Any, session: Session, sql: str) -> bool:
         """Whether the statement only reads; a read-only session gets through with no other."""
-        found = connection._conn.classify_query(sql)
-        if found["statement_count"] > 1:
+        query_class = connection._conn.classify_query(sql)
+        if query_class["statement_count"] > 1:
             raise refusal(62, "Syntax error: multi-statements are not allowed.")
-        is_reading = bool(found["query_class"].name == "READ_ONLY")
+        is_reading = bool(query_class["query_class"].name == "READ_ONLY")
         if session.readonly and not is_reading:
             raise readonly_refusal()
         return is_reading

@@ -202,8 +202,12 @@ def _encoding(parameters: Mapping[str, str], result_format: str) -> Encoding:
 
 def _query_id(parameters: Mapping[str, str]) -> str:
     """The client's, which goes back in a header; one of ours where it could not."""
-    given = parameters.get("query_id", "")
-    return given if given.isascii() and given.isprintable() and given else str(uuid.uuid4())
+    query_id = parameters.get("query_id", "")
+    return (
+        query_id
+        if query_id.isascii() and query_id.isprintable() and query_id
+        else str(uuid.uuid4())
+    )
 
 
 def _session(parameters: Mapping[str, str], request: web.Request, user: User) -> Session:

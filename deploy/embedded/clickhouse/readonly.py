@@ -40,11 +40,11 @@ PLAIN_PATTERN: Final = re.compile(
 
 def check_plain(statement: str) -> bool:
     """Whether it is one of the statements that have no tree; refuses what one may not name."""
-    found = PLAIN_PATTERN.fullmatch(statement)
-    if found is None:
+    match = PLAIN_PATTERN.fullmatch(statement)
+    if match is None:
         return False
-    if found["name"]:
-        parts = re.findall(NAME, found["name"])
+    if match["name"]:
+        parts = re.findall(NAME, match["name"])
         _check_name([part.strip("`") for part in parts], is_table=True)
     return True
 

@@ -49,8 +49,8 @@ class Query:
 
     @property
     def sql_without_format(self) -> str:
-        found = FORMAT_PATTERN.search(self.sql)
-        return self.sql if found is None else self.sql[: found.start()]
+        match = FORMAT_PATTERN.search(self.sql)
+        return self.sql if match is None else self.sql[: match.start()]
 
 
 def read_statement(parameter: str, body: bytes) -> Insert | Query:
@@ -76,5 +76,5 @@ def read_statement(parameter: str, body: bytes) -> Insert | Query:
 
 def read_query(sql: str) -> Query:
     """A statement that is no INSERT with data beside it."""
-    found = FORMAT_PATTERN.search(sql)
-    return Query(sql, None if found is None else found["format"])
+    match = FORMAT_PATTERN.search(sql)
+    return Query(sql, None if match is None else match["format"])
