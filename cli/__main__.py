@@ -242,7 +242,13 @@ def config() -> None:
 
 @app.command(passes_on=True)
 def test(context: typer.Context) -> None:
-    """Check everything: format, lint, types, imports, tests. Arguments go to pytest alone."""
+    """Check everything: format, lint, types, imports, tests. With arguments only pytest runs, with
+    them: `metering test tests/cli/test_emit.py -k pipe`.
+    """
+    # Behind other arguments it is pytest that is asked.
+    if context.args in (["-h"], ["--help"]):
+        typer.echo(context.get_help())
+        return
     from cli.check import check
 
     check(context.args)

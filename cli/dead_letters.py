@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 import time
 from collections import Counter, deque
@@ -46,6 +47,12 @@ NAMED_MAX: Final = 50
 app = Commands("What was refused, with its reason.")
 
 ReasonOption = Annotated[Reason | None, typer.Option(help="Only this reason.")]
+
+
+def _letter_id(given: str) -> str:
+    if not re.fullmatch(r"[0-9]+:[0-9]+", given):
+        raise typer.BadParameter(f"{given!r} is no dead letter's id: write it as 3:17")
+    return given
 
 
 @dataclass(slots=True)
@@ -96,7 +103,9 @@ def list_letters(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it: 3:17.")],
+    name: Annotated[
+        str, typer.Argument(metavar="ID", parser=_letter_id, help="As `list` shows it: 3:17.")
+    ],
     raw: Annotated[bool, typer.Option("--raw", help="Only the original bytes.")] = False,
 ) -> None:
     """One dead letter: why, from where, its headers and its bytes."""
@@ -123,7 +132,10 @@ def show(
 
 @app.command()
 def replay(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", parser=_letter_id, help="As `list` shows them: 3:17."),
+    ] = None,
     reason: ReasonOption = None,
     organization: OnlyOrganizationOption = None,
     everything: Annotated[bool, typer.Option("--all", help="All that may be replayed.")] = False,
@@ -132,7 +144,7 @@ def replay(
     """Send usage back that may be accepted now: after a price was set, an organization created."""
     chosen = frozenset(names or ())
     if not (chosen or reason or organization or everything):
-        raise Failure("say which: ids, --reason, --organization, or --all")
+        raise typer.BadParameter("say which: ids, --reason, --organization, or --all")
 
     def is_chosen(letter: Letter) -> bool:
         return is_wanted(letter, reason, organization) and (not chosen or letter.name in chosen)

@@ -25,7 +25,7 @@ from sinks.inserts import Inserter
 from sinks.rows import TARGETS
 from sinks.status import Status
 from sinks.store import Store
-from streams.health import serve_health
+from streams.health import cannot_listen, serve_health
 from streams.kafka import cluster_id
 from streams.outage import Outage
 from warehouse.late_facts import CHECK_INTERVAL_S, CHECK_SETTINGS, COUNT_CHANGED_STAMPS
@@ -62,9 +62,11 @@ async def _run_until_signal(settings: Settings, from_earliest: bool) -> None:
 async def serve(settings: Settings, stopping: asyncio.Event, *, from_earliest: bool) -> None:
     """The sink on the running event loop, until `stopping` is set. Raises as `run` does."""
     sink = _Sink(settings, from_earliest)
-    health = await serve_health(
-        settings.metrics_host, settings.sink_metrics_port, sink.status.live, sink.status.ready
-    )
+    where = (settings.metrics_host, settings.sink_metrics_port)
+    try:
+        health = await serve_health(*where, sink.status.live, sink.status.ready)
+    except OSError as error:
+        raise SinkError(cannot_listen(error, *where, "METERING_SINK_METRICS_PORT")) from error
     try:
         await sink.run_until(stopping)
     finally:

@@ -4,6 +4,7 @@ Lives here: the server only. What is healthy is asked of two functions at each r
 answer is never older than the question.
 """
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -50,6 +51,12 @@ async def serve_health(
         await runner.cleanup()
         raise
     return HealthServer(runner)
+
+
+def cannot_listen(error: OSError, host: str, port: int, variable: str) -> str:
+    """The sentence for an operator; `variable` is the setting that chooses the port."""
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return f"cannot listen at {host}:{port} ({why}): {variable} chooses another port"
 
 
 def _metrics(registry: CollectorRegistry) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

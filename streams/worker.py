@@ -12,7 +12,7 @@ from schemas.settings import Settings
 from streams.app import build_app
 from streams.exactly_once import ExactlyOnce
 from streams.exactly_once.runtime import EXIT_FAILED
-from streams.health import serve_health
+from streams.health import cannot_listen, serve_health
 from streams.kafka import check_topics
 from streams.metrics import WorkerHealth
 from streams.worker_process import run_faust
@@ -44,7 +44,9 @@ async def _prepare(settings: Settings, health: WorkerHealth) -> None:
     try:
         await serve_health(settings.metrics_host, settings.metrics_port, health.alive, health.ready)
     except OSError as error:
-        log.critical("worker ends", where=f"metrics port {settings.metrics_port}", error=str(error))
+        where = (settings.metrics_host, settings.metrics_port)
+        problem = cannot_listen(error, *where, "METERING_METRICS_PORT")
+        log.critical("worker ends", error=problem)
         raise SystemExit(EXIT_FAILED) from None
     while True:
         try:

@@ -13,12 +13,13 @@ from typing import Annotated
 import msgspec
 import typer
 
+from cli.command_line import Commands
 from cli.errors import Failure
 from cli.fuzzing.records import read_corpus
 from cli.fuzzing.round import Result, run_round
 from cli.verification.pipeline import PipelineError
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = Commands("Every record counted.", no_args_is_help=False)
 
 
 @app.command()

@@ -25,7 +25,7 @@ from cli.configuration import (
     settings_from,
 )
 from cli.errors import Failure
-from cli.up.data_dir import DataDirectory
+from cli.up.data_dir import CHOSEN_BY, DataDirectory
 from cli.up.demo_state import DEMO_ORGANIZATION
 from cli.up.directions import directions
 from cli.up.parts import Command
@@ -63,14 +63,12 @@ def _configured_ports() -> dict[str, int | None]:
     """Those that the environment or the named file chose; 0 leaves the choice to `up`."""
     options, variables = load_options(), explicit_variables()
     settings = {
-        "worker_metrics": ("METERING_METRICS_PORT", load_settings().metrics_port),
-        "sink_metrics": ("METERING_SINK_METRICS_PORT", load_settings().sink_metrics_port),
-        "api": ("METERING_API_PORT", options.port),
+        "worker_metrics": load_settings().metrics_port,
+        "sink_metrics": load_settings().sink_metrics_port,
+        "api": options.port,
     }
     return {
-        name: port
-        for name, (variable, port) in settings.items()
-        if port and variables.get(variable)
+        name: port for name, port in settings.items() if port and variables.get(CHOSEN_BY[name])
     }
 
 

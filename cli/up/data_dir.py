@@ -16,7 +16,15 @@ from cli.configuration import UP_FILE, UP_LOCK
 from cli.errors import Failure
 from deploy.embedded.ports import free_port, is_free
 
-PORTS: Final = ("kafka", "clickhouse", "worker_metrics", "sink_metrics", "api")
+CHOSEN_BY: Final = {
+    "kafka": "--kafka-port",
+    "clickhouse": "--clickhouse-port",
+    "worker_metrics": "METERING_METRICS_PORT",
+    "sink_metrics": "METERING_SINK_METRICS_PORT",
+    "api": "METERING_API_PORT",
+}
+"""Each port that is needed, by name, and what chooses it."""
+PORTS: Final = tuple(CHOSEN_BY)
 ALIAS_SECRET_BYTES: Final = 32
 SECRETS_FILE: Final = "secrets.json"
 
@@ -69,7 +77,7 @@ class DataDirectory:
             port = configured.get(name)
             if port is not None:
                 if not is_free(port):
-                    raise Failure(f"port {port} ({name}) is taken: choose another")
+                    raise Failure(f"port {port} is taken: {CHOSEN_BY[name]} chooses another")
                 ports[name] = port
                 continue
             last = former.get(name)

@@ -47,7 +47,7 @@ def test_a_given_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(Failure, match="is taken: choose another"):
+        with pytest.raises(Failure, match="is taken: --kafka-port chooses another"):
             DataDirectory(tmp_path).ports({"kafka": taken.getsockname()[1]})
 
 

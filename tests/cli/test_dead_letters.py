@@ -236,7 +236,8 @@ async def test_the_commands(settings: Settings, run_command: RunCommand) -> None
     listed = await run("dead-letters", "list", "--reason", "no_price")
     assert re.search(r"no_price +yes +because", listed)
     nothing = await asyncio.to_thread(run_command, "dead-letters", "replay", settings=settings)
-    assert nothing.returncode == 1
+    assert nothing.returncode == 2
+    assert "say which" in nothing.stderr
     unknown = await asyncio.to_thread(
         run_command, "dead-letters", "replay", "0:99", settings=settings
     )

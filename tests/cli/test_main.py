@@ -1,5 +1,6 @@
 """What every command has in common: quick help, one clear line, the right exit code."""
 
+import socket
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -97,6 +98,8 @@ def test_where_nothing_runs_every_command_says_so_alike(
         (("report", "spend", "-o", "o", "--period", "November"), "2026-11-01..2026-11-15"),
         (("report", "spend", "-o", "o", "--period", "2026-11", "--by", "hour"), "'website'"),
         (("dead-letters", "list", "--reason", "bad"), "'no_price'"),
+        (("dead-letters", "show", "evt_1"), "write it as 3:17"),
+        (("dead-letters", "replay", "evt_1"), "write it as 3:17"),
     ],
 )
 def test_a_wrong_word_is_told_the_right_ones_before_any_server_is_asked(
@@ -111,7 +114,7 @@ def test_every_command_takes_the_same_flags() -> None:
     commands = list(_commands(get_command(app), "metering"))
     for module in ("control_plane", "dead_letters", "explain", "facts_import", "groups", "keys"):
         commands += _commands(get_command(import_module(f"cli.{module}").app), module)
-    for module in ("cli.report", "cli.verification.command"):
+    for module in ("cli.report", "cli.verification.command", "cli.fuzzing.command"):
         commands += _commands(get_command(import_module(module).app), module)
     assert len(commands) > 30
     for name, command in commands:
@@ -122,6 +125,31 @@ def test_every_command_takes_the_same_flags() -> None:
         assert command.context_settings["help_option_names"] == ["-h", "--help"], name
         if "organization" in {option.name for option in command.params}:
             assert flags.get("-o") is flags.get("--organization") is not None, name
+
+
+@pytest.mark.parametrize("command", ["test", "fuzz", "verify", "bench"])
+def test_commands_that_pass_their_arguments_on_have_help_too(
+    run_command: RunCommand, command: str
+) -> None:
+    outcome = run_command(command, "-h")
+    assert outcome.returncode == 0
+    assert outcome.stdout.lower().startswith(f"usage: metering {command} ")
+
+
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [("worker", "METERING_METRICS_PORT"), ("sink", "METERING_SINK_METRICS_PORT")],
+)
+def test_a_port_that_is_taken_is_told_with_the_setting_that_chooses_it(
+    run_command: RunCommand, command: str, variable: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        outcome = run_command(command, environment={**NOWHERE, variable: str(port)})
+    assert outcome.returncode != 0
+    said = outcome.stdout + outcome.stderr
+    assert f"cannot listen at 127.0.0.1:{port} (Address already in use)" in said
+    assert f"{variable} chooses another port" in said
 
 
 def test_help_names_the_scopes_that_there_are() -> None:
