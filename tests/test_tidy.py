@@ -60,9 +60,9 @@ def python_files() -> list[Path]:
 def matches(pattern: re.Pattern[str]) -> list[str]:
     """`file:line: text` of every match."""
     return [
-        f"{name}:{text.count(chr(10), 0, found.start()) + 1}: {found[0]}"
+        f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"
         for name, text in texts()
-        for found in pattern.finditer(text)
+        for match in pattern.finditer(text)
     ]
 
 

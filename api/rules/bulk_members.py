@@ -60,8 +60,8 @@ def introduce(
     Unassigned. For the pipeline a member begins with being assigned, so this comes after."""
     for one in fresh:
         if placements.get(one.id) is None:
-            change.member_fact(MemberAssigned(one.id, UNASSIGNED, how))
-        change.member_fact(AliasFact(one.id, codec.alias_hash(change.alias_secret, one.folded)))
+            change.membership_fact(MemberAssigned(one.id, UNASSIGNED, how))
+        change.membership_fact(AliasFact(one.id, codec.alias_hash(change.alias_secret, one.folded)))
 
 
 def _insert(change: Change, people: Sequence[Newcomer]) -> None:

@@ -81,7 +81,7 @@ class Change:
     def organization_id(self) -> str:
         return self.organization.id
 
-    def member_fact(self, fact: MembershipFact, effective_at: datetime | None = None) -> None:
+    def membership_fact(self, fact: MembershipFact, effective_at: datetime | None = None) -> None:
         """A fact for the topic `memberships`, with the next version."""
         self.organization.memberships_version += 1
         record = MembershipRecord(

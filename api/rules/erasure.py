@@ -33,7 +33,7 @@ def erase_member(change: Change, member_id: str) -> None:
     leave_all_directories(change, member_id)
     place(change, {member_id: None}, change.actor.how, leaving=True)
     if member.removed_at is None:
-        change.member_fact(MemberRemoved(member_id))
+        change.membership_fact(MemberRemoved(member_id))
     _erase_aliases(change, member_id)
     member.name = ""
     member.email = member.email_folded = None
@@ -66,7 +66,7 @@ def _erase_aliases(change: Change, member_id: str) -> None:
     ).all()
     hashes = [codec.alias_hash(change.alias_secret, row.alias_folded) for row in rows]
     for hashed in sorted([*hashes, *(row.alias_hash for row in lost)]):
-        change.member_fact(AliasFact(member_id, hashed, removed=True))
+        change.membership_fact(AliasFact(member_id, hashed, removed=True))
     for row in (*rows, *lost):
         change.session.delete(row)
     change.session.flush()

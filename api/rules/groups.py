@@ -50,7 +50,7 @@ def create_group(change: Change, name: str, group_id: str | None = None) -> Bill
     change.session.add(group)
     change.session.flush()
     _begin_name(change, group)
-    change.member_fact(GroupCreated(chosen))
+    change.membership_fact(GroupCreated(chosen))
     change.audit("group.create", ("group", chosen), None, audit_fields(group))
     change.dimension("group", chosen)
     return group
@@ -97,7 +97,7 @@ def create_groups(change: Change, names: Sequence[str]) -> list[NewGroup]:
         ],
     )
     for group in groups:
-        change.member_fact(GroupCreated(group.id))
+        change.membership_fact(GroupCreated(group.id))
         after = {
             "name": group.name,
             "configured_by": change.actor.how,
@@ -163,7 +163,7 @@ def delete_group(change: Change, group_id: str, confirm_name: str | None = None)
     group.deleted_at = group.updated_at = change.now
     _end_name(change, group)
     change.session.flush()
-    change.member_fact(GroupDeleted(group_id))
+    change.membership_fact(GroupDeleted(group_id))
     change.audit("group.delete", ("group", group_id), before, None)
     change.dimension("group", group_id)
     settle(change, members)
@@ -269,7 +269,7 @@ def _rename(change: Change, group: BillingGroup, cleaned: str) -> None:
     group.updated_at = change.now
     _begin_name(change, group)
     change.session.flush()
-    change.member_fact(GroupRenamed(group.id))
+    change.membership_fact(GroupRenamed(group.id))
     change.audit("group.rename", ("group", group.id), before, audit_fields(group))
     change.dimension("group", group.id)
     _take_freed_names(change)

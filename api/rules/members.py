@@ -70,7 +70,7 @@ def create_member(change: Change, new: NewMember) -> Member:
     set_addresses(change, member, new.email, new.user_name)
     change.session.add(member)
     change.session.flush()
-    change.member_fact(MemberAssigned(chosen, UNASSIGNED, change.actor.how))
+    change.membership_fact(MemberAssigned(chosen, UNASSIGNED, change.actor.how))
     claim_own_addresses(change, member)
     change.audit("member.create", ("member", chosen), None, audit_fields(member))
     change.dimension("member", chosen)
@@ -209,7 +209,7 @@ def _end_alias(change: Change, alias: MemberAlias) -> None:
 
 def _alias_fact(change: Change, member_id: str, folded: str, *, removed: bool) -> None:
     hashed = codec.alias_hash(change.alias_secret, folded)
-    change.member_fact(AliasFact(member_id, hashed, removed))
+    change.membership_fact(AliasFact(member_id, hashed, removed))
 
 
 def update_member(
@@ -261,7 +261,7 @@ def reactivate_member(change: Change, member: Member) -> None:
     member.removed_at = None
     member.updated_at = change.now
     change.session.flush()
-    change.member_fact(MemberAssigned(member.id, UNASSIGNED, change.actor.how))
+    change.membership_fact(MemberAssigned(member.id, UNASSIGNED, change.actor.how))
     change.audit("member.activate", ("member", member.id), before, audit_fields(member))
     change.dimension("member", member.id)
     settle(change, [member.id])
@@ -290,7 +290,7 @@ def _leave(change: Change, member: Member, action: str, before: dict[str, object
     member.updated_at = change.now
     change.session.flush()
     place(change, {member.id: None}, change.actor.how, leaving=True)
-    change.member_fact(MemberRemoved(member.id))
+    change.membership_fact(MemberRemoved(member.id))
     change.audit(action, ("member", member.id), before, audit_fields(member))
     change.dimension("member", member.id)
 

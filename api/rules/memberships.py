@@ -210,7 +210,7 @@ def place(
         before = places[member_id].group_id if member_id in places else UNASSIGNED
         after = group_id or UNASSIGNED
         if not leaving:
-            change.member_fact(MemberAssigned(member_id, after, how))
+            change.membership_fact(MemberAssigned(member_id, after, how))
         change.audit(
             "member.move", ("member", member_id), {"group_id": before}, {"group_id": after}
         )

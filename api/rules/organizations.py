@@ -93,7 +93,7 @@ def create_organization(
     transaction.session.add(organization)
     transaction.session.flush()
     change = transaction.adopt(organization, now)
-    change.member_fact(
+    change.membership_fact(
         OrganizationCreated(
             settings.funding_group,
             settings.credit_price_micro,
@@ -127,7 +127,7 @@ def change_settings(change: Change, name: str | None, settings: OrganizationSett
         organization.billing_anchor_day = settings.billing_anchor_day
         organization.time_zone = settings.time_zone
         change.dimension("organization", organization.id)
-        change.member_fact(
+        change.membership_fact(
             records.OrganizationSettings(
                 settings.funding_group,
                 settings.credit_price_micro,

@@ -44,7 +44,7 @@ def set_price(change: Change, new: NewPrice) -> Price:
     price = new.row(change.organization_id, change.now)
     change.session.add(price)
     change.session.flush()
-    change.member_fact(
+    change.membership_fact(
         PriceSet(new.meter, new.micro_per_million_units, "organization"), price.effective_at
     )
     change.audit("price.set", ("meter", new.meter), None, _audit_fields(price))
@@ -74,7 +74,7 @@ def set_default_price(transaction: Transaction, new: NewPrice) -> Price:
 
 def tell_default_price(change: Change, price: Price) -> None:
     """The organization's pipeline learns the price, and its own audit log says from when on."""
-    change.member_fact(
+    change.membership_fact(
         PriceSet(price.meter, price.micro_per_million_units, "default"), price.effective_at
     )
     change.audit("price.set_default", ("meter", price.meter), None, _audit_fields(price))

@@ -26,7 +26,7 @@ def create_website(
     )
     change.session.add(website)
     change.session.flush()
-    change.member_fact(WebsiteAssigned(chosen, group_id))
+    change.membership_fact(WebsiteAssigned(chosen, group_id))
     change.audit("website.create", ("website", chosen), None, audit_fields(website))
     change.dimension("website", chosen)
     return website
@@ -50,7 +50,7 @@ def update_website(
         change.dimension("website", website_id)
     if group_id is not None and (_group(change, group_id) != website.group_id):
         website.group_id = _group(change, group_id)
-        change.member_fact(WebsiteAssigned(website_id, group_id))
+        change.membership_fact(WebsiteAssigned(website_id, group_id))
     if before != audit_fields(website):
         website.updated_at = change.now
         change.audit("website.update", ("website", website_id), before, audit_fields(website))

@@ -107,15 +107,15 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
 @pytest.fixture
 def settings(broker: EmbeddedKafka, tmp_path: Path) -> Settings:
     """Settings with topics of the test's own on the shared broker."""
-    made = Settings(
+    own_settings = Settings(
         kafka_bootstrap=broker.bootstrap,
         topic_prefix=f"t{uuid4().hex[:10]}-",
         partitions=2,
         data_dir=tmp_path,
         alias_secret=SecretStr(SECRET.decode()),
     )
-    asyncio.run(create_topics(made))
-    return made
+    asyncio.run(create_topics(own_settings))
+    return own_settings
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def control(store: Store, clock: Clock) -> Control:
 
 
 def new_control(store: Store, clock: Clock) -> Control:
-    made = Control(store, clock, SECRET)
-    with made.transaction(ADMIN) as transaction:
+    control = Control(store, clock, SECRET)
+    with control.transaction(ADMIN) as transaction:
         create_organization(transaction, "Acme", OrganizationSettings(), "org_a")
-    return made
+    return control

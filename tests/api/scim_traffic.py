@@ -49,5 +49,5 @@ def patch(idp: httpx.Client, path: str, *operations: dict[str, Any]) -> httpx.Re
 
 
 def members(idp: httpx.Client, group_id: str) -> set[str]:
-    found = idp.get(f"/Groups/{group_id}").json().get("members", [])
-    return {one["value"] for one in found}
+    references = idp.get(f"/Groups/{group_id}").json().get("members", [])
+    return {one["value"] for one in references}

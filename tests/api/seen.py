@@ -33,25 +33,25 @@ def places(control: Control, organization_id: str = "org_a") -> dict[str, str]:
 
 def replayed_places(control: Control, organization_id: str = "org_a") -> dict[str, str]:
     """Each member's group as the pipeline would have it, from the facts alone."""
-    found: dict[str, str] = {}
+    places: dict[str, str] = {}
     for record in facts(control, organization_id):
         fact = record.fact
         kind = type(fact).__name__
         if kind == "MemberAssigned":
-            found[fact.member_id] = fact.group_id  # type: ignore[union-attr]
+            places[fact.member_id] = fact.group_id  # type: ignore[union-attr]
         elif kind == "MemberRemoved":
-            found.pop(fact.member_id, None)  # type: ignore[union-attr]
+            places.pop(fact.member_id, None)  # type: ignore[union-attr]
         elif kind == "GroupDeleted":
             gone = fact.group_id  # type: ignore[union-attr]
-            found = {member: group for member, group in found.items() if group != gone}
-    return {member: group for member, group in found.items() if group != "group_unassigned"}
+            places = {member: group for member, group in places.items() if group != gone}
+    return {member: group for member, group in places.items() if group != "group_unassigned"}
 
 
 def group(control: Control, group_id: str, organization_id: str = "org_a") -> BillingGroup:
     with control.store.read() as session:
-        found = session.get(BillingGroup, (organization_id, group_id))
-        assert found is not None
-        return found
+        row = session.get(BillingGroup, (organization_id, group_id))
+        assert row is not None
+        return row
 
 
 def actions(control: Control, organization_id: str = "org_a") -> list[str]:

@@ -35,9 +35,9 @@ def test_aliases_resolve_end_to_end(
     store.close()
     with opened(settings) as control:
         with control.transaction(ADMIN) as transaction:
-            made = create_organization(transaction, "A", OrganizationSettings(), "org_7", NOW)
-            create_member(made, NewMember("Ann@example.com", member_id="ann"))
-            made.member_fact(PriceSet("ai.tokens", 1_000_000), NOW)
+            change = create_organization(transaction, "A", OrganizationSettings(), "org_7", NOW)
+            create_member(change, NewMember("Ann@example.com", member_id="ann"))
+            change.membership_fact(PriceSet("ai.tokens", 1_000_000), NOW)
         with control.store.read() as session:
             facts = session.scalars(select(OutboxFact.payload).order_by(OutboxFact.id)).all()
 
@@ -52,5 +52,5 @@ def test_aliases_resolve_end_to_end(
     finally:
         partition.store.close()
     (row,) = rated.of(topics.USAGE_RATED)
-    found = msgspec.json.decode(row[2])
-    assert (found["member_id"], found["resolved_by"]) == ("ann", "alias")
+    rated_row = msgspec.json.decode(row[2])
+    assert (rated_row["member_id"], rated_row["resolved_by"]) == ("ann", "alias")

@@ -44,7 +44,7 @@ class Changer:
             "v1": served.client("operator"),
             "scim": served.client("scim"),
         }
-        self.done: set[str] = set()
+        self.operations: set[str] = set()
         self.seen = self.last_id()
 
     def last_id(self) -> int:
@@ -55,7 +55,7 @@ class Changer:
     def __call__(
         self, operation: str, body: object = None, query: dict[str, str] | None = None, **ids: str
     ) -> dict[str, Any]:
-        self.done.add(operation)
+        self.operations.add(operation)
         method, path = operation.split()
         part = path.split("/")[1]
         url = path.format(organization_id="org_a", **ids)
@@ -93,13 +93,13 @@ def test_every_changing_route_leaves_an_entry(served: Served) -> None:
     change_groups(do)
     change_members(do)
     change_directory(do)
-    wanted = {
+    changing = {
         f"{method.upper()} {path}"
         for path, methods in openapi(Settings())["paths"].items()
         for method in methods
         if method != "get"
     }
-    assert wanted - READ_ONLY == do.done
+    assert changing - READ_ONLY == do.operations
     for client in do.clients.values():
         client.close()
 
@@ -171,9 +171,9 @@ def test_an_address_that_changes_hands_is_told_of_both(served: Served) -> None:
         admin.patch(f"{base}/ann", json={"email": "new@example.com"})
         admin.patch(f"{base}/ben", json={"email": "ann@example.com"})
         events = admin.get("/v1/organizations/org_a/audit").json()["items"]
-    found = [(one["eventType"], one["subjectId"]) for one in events]
-    assert ("member.alias_removed", "ann") in found
-    assert ("member.alias_added", "ben") in found
+    subjects = [(one["eventType"], one["subjectId"]) for one in events]
+    assert ("member.alias_removed", "ann") in subjects
+    assert ("member.alias_added", "ben") in subjects
 
 
 def test_how_is_not_for_the_caller_to_say(served: Served) -> None:

@@ -23,9 +23,9 @@ from tests.decisions.worker import Worker
 
 @pytest.fixture
 def settings(make_settings: MakeSettings, kafka: object) -> Settings:
-    made = make_settings()
-    asyncio.run(create_topics(made))
-    return made
+    own_settings = make_settings()
+    asyncio.run(create_topics(own_settings))
+    return own_settings
 
 
 @pytest.fixture

@@ -49,9 +49,9 @@ RUN_TIMEOUT_S = 120
 
 @pytest.fixture
 def settings(make_settings: MakeSettings, kafka: object) -> Settings:
-    made = make_settings()
-    asyncio.run(create_topics(made))
-    return made
+    own_settings = make_settings()
+    asyncio.run(create_topics(own_settings))
+    return own_settings
 
 
 @pytest.fixture
@@ -126,28 +126,28 @@ def installed(name: str, *command: str) -> Path:
         fetched = place.with_name(f"{name}.{os.getpid()}")
         fetched.mkdir(parents=True)
         shutil.copy(manifest, fetched / manifest.name)
-        done = subprocess.run(
+        install = subprocess.run(
             command, cwd=fetched, capture_output=True, timeout=INSTALL_TIMEOUT_S, check=False
         )
-        if done.returncode != 0:
+        if install.returncode != 0:
             shutil.rmtree(fetched)
-            pytest.skip(f"{command[0]} could not fetch the SDK: {done.stderr[-300:]!r}")
+            pytest.skip(f"{command[0]} could not fetch the SDK: {install.stderr[-300:]!r}")
         fetched.rename(place)
     return place
 
 
 def run(served: Served, settings: Settings, *command: str) -> None:
-    given = (
+    arguments = (
         f"{served.url}/v1/events",
         served.key("ingest", "org_a"),
         settings.kafka_bootstrap,
         settings.topic("usage"),
         f"{YESTERDAY}T12:00:00.123Z",
     )
-    done = subprocess.run(
-        [*command, *given], capture_output=True, timeout=RUN_TIMEOUT_S, check=False
+    process = subprocess.run(
+        [*command, *arguments], capture_output=True, timeout=RUN_TIMEOUT_S, check=False
     )
-    assert done.returncode == 0, done.stderr.decode()[-2_000:]
+    assert process.returncode == 0, process.stderr.decode()[-2_000:]
     assert [row.event_id for row in charged(settings, records=5)] == ["order 100% #7"]
 
 

@@ -32,11 +32,11 @@ def control(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch):  # t
     monkeypatch.setenv("METERING_CLICKHOUSE_URL", "http://127.0.0.1:1")
     store = Store(database_url(Settings()))
     migrate(store)
-    made = new_control(store, clock)
-    with made.change("org_a", ADMIN) as change:
+    new = new_control(store, clock)
+    with new.change("org_a", ADMIN) as change:
         for name in ("ann", "ben"):
             create_member(change, NewMember(f"{name}@example.com", member_id=name))
-    yield made
+    yield new
     store.close()
 
 
@@ -56,9 +56,9 @@ def test_groups_by_hand(control) -> None:  # type: ignore[no-untyped-def]
     run("move", "-o", "org_a", "Lab", "ben")
     run("remove", "-o", "org_a", "Sales", "ann")
     run("rename", "-o", "org_a", "Lab", "Research")
-    shown = run("list", "-o", "org_a")
-    assert "Research" in shown
-    assert "manual" in shown
+    table = run("list", "-o", "org_a")
+    assert "Research" in table
+    assert "manual" in table
     with pytest.raises(Failure, match="confirm_name"):
         run("delete", "-o", "org_a", "Research", "--confirm-name", "Lab")
     run("delete", "-o", "org_a", "Research", "--confirm-name", "Research")
@@ -68,8 +68,8 @@ def test_groups_by_hand(control) -> None:  # type: ignore[no-untyped-def]
 
 def test_spend_that_nobody_can_tell_is_not_shown_as_none(control) -> None:  # type: ignore[no-untyped-def]
     run("create", "-o", "org_a", "Sales")
-    shown = run("list", "-o", "org_a")
-    assert [line.split()[-1] for line in shown.splitlines() if "group_" in line] == ["?", "?"]
+    table = run("list", "-o", "org_a")
+    assert [line.split()[-1] for line in table.splitlines() if "group_" in line] == ["?", "?"]
 
 
 def test_the_list_shows_members_and_spend(
@@ -97,12 +97,12 @@ def test_the_list_shows_members_and_spend(
             RatedRow("e2", "ben", "group_unassigned", now, 1_000_000),
         ],
     )
-    told = {
+    cells = {
         line.split()[1]: line.split()[-2:]
         for line in run("list", "-o", "org_a").splitlines()
         if "group_" in line
     }
-    assert told == {
+    assert cells == {
         "Sales": ["1", "3.660001"],
         "Lab": ["0", "0.000000"],
         "Unassigned": ["1", "1.000000"],
@@ -122,20 +122,22 @@ def test_an_exact_id_beats_a_name(control) -> None:  # type: ignore[no-untyped-d
 
 def test_groups_follow_the_directory_by_hand(control) -> None:  # type: ignore[no-untyped-def]
     with control.change("org_a", ADMIN) as change:
-        made = [create_directory_group(change, name, None) for name in ("Dir sales", "Dir lab")]
-        for directory in made:
+        directories = [
+            create_directory_group(change, name, None) for name in ("Dir sales", "Dir lab")
+        ]
+        for directory in directories:
             set_directory_members(change, directory, {"ann"})
         for name in ("Sales", "Lab", "Dir lab"):
             create_group(change, name, name.lower().replace(" ", "_"))
     run("attach", "-o", "org_a", "Sales", "dir SALES")
-    run("attach", "-o", "org_a", "lab", made[1].id)
+    run("attach", "-o", "org_a", "lab", directories[1].id)
     assert places(control) == {"ann": "sales"}
     listed = run("list", "-o", "org_a")
     assert "ann is wanted by Dir sales, Lab; it is in the first." in listed
     assert "Lab cannot take the name 'Dir lab'" in listed
     assert "it is in the first" in run("show", "-o", "org_a", "lab")
-    shown = [line.split() for line in run("directories", "-o", "org_a").splitlines()]
-    assert [line[1:] for line in shown[2:]] == [
+    rows = [line.split() for line in run("directories", "-o", "org_a").splitlines()]
+    assert [line[1:] for line in rows[2:]] == [
         ["Dir", "lab", "Lab"],
         ["Dir", "sales", "Dir", "sales"],
     ]
@@ -200,9 +202,9 @@ def test_keys(control) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_erasing_says_when_clickhouse_is_away(control) -> None:  # type: ignore[no-untyped-def]
-    told = erase_member(Settings(), "org_a", "ann")
-    assert "ClickHouse is away" in told
-    assert "`dead-letters` 400 days" in told
+    sentence = erase_member(Settings(), "org_a", "ann")
+    assert "ClickHouse is away" in sentence
+    assert "`dead-letters` 400 days" in sentence
     with pytest.raises(Failure):
         erase_member(Settings(), "org_a", "nobody")
 

@@ -44,9 +44,9 @@ def planned(control: Control, text: str, *, create: bool = False) -> Plan:
 
 def applied(control: Control, text: str, digest: str, *, create: bool = False) -> Plan:
     """As the API does it: planned anew, outside the write, and applied within it."""
-    made = planned(control, text, create=create)
+    plan = planned(control, text, create=create)
     with control.change("org_a", BY_CSV) as change:
-        return csv_plans.apply(change, made, digest)
+        return csv_plans.apply(change, plan, digest)
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_quoted_commas_and_line_breaks() -> None:
 
 
 def test_a_plan_says_row_by_row_what_would_happen(team: Control) -> None:
-    made = planned(
+    plan = planned(
         team,
         "group,email\nResearch,ann@example.com\nsales,CAS@example.com\nSales,x@example.com\n"
         "Sales,nonsense\n,ben@example.com\nSales,ann@example.com\nUnassigned,ben@example.com\n",
     )
-    assert [one.action for one in made.rows] == [
+    assert [one.action for one in plan.rows] == [
         *("move", "unchanged", "refused", "refused", "refused", "refused", "unchanged")
     ]
-    assert made.new_groups == ["Research"]
-    assert made.counts == {"move": 1, "unchanged": 2, "refused": 4}
-    assert all(one.why for one in made.refused)
+    assert plan.new_groups == ["Research"]
+    assert plan.counts == {"move": 1, "unchanged": 2, "refused": 4}
+    assert all(one.why for one in plan.refused)
     assert places(team) == {"cas": "sales"}
 
 
@@ -116,9 +116,9 @@ def test_it_is_applied_as_planned_and_comes_back(team: Control) -> None:
         "group,email\r\nResearch,ann@example.com\r\nResearch,new@example.com\r\n"
         'Sales,ben@example.com\r\n"The ""EU"", all",cas@example.com\r\n'
     )
-    made = planned(team, text, create=True)
-    assert made.counts == {"move": 3, "create_and_move": 1}
-    applied(team, text, made.digest, create=True)
+    plan = planned(team, text, create=True)
+    assert plan.counts == {"move": 3, "create_and_move": 1}
+    applied(team, text, plan.digest, create=True)
     assert places(team) == replayed_places(team)
     assert places(team)["ben"] == "sales"
     assert group(team, "sales").configured_by == "csv"
@@ -166,17 +166,17 @@ def test_a_plan_knows_where_everybody_was_and_is_to_come(team: Control) -> None:
 
 def test_what_changes_between_planning_and_writing_is_seen(team: Control) -> None:
     text = "group,email\nSales,ann@example.com\n"
-    made = planned(team, text)
+    plan = planned(team, text)
     with team.change("org_a", ADMIN) as change:
         create_member(change, NewMember("dia@example.com", member_id="dia"))
     with team.change("org_a", BY_CSV) as change:
-        csv_plans.apply(change, made, made.digest)
+        csv_plans.apply(change, plan, plan.digest)
     assert places(team)["ann"] == "sales"
-    made = planned(team, "group,email\nUnassigned,ann@example.com\n")
+    plan = planned(team, "group,email\nUnassigned,ann@example.com\n")
     with team.change("org_a", ADMIN) as change:
         remove_member(change, "ann")
     with pytest.raises(Refused, match="plan_changed"), team.change("org_a", BY_CSV) as change:
-        csv_plans.apply(change, made, made.digest)
+        csv_plans.apply(change, plan, plan.digest)
 
 
 def test_a_person_has_one_place_under_all_addresses(team: Control) -> None:
@@ -184,16 +184,16 @@ def test_a_person_has_one_place_under_all_addresses(team: Control) -> None:
         add_alias(change, "ann", "a.nn@example.com")
         create_member(change, NewMember("old@example.com", member_id="old"))
         remove_member(change, "old")
-    made = planned(
+    plan = planned(
         team,
         "group,email,member_id\nSales,ann@example.com,\nResearch,A.nn@example.com,\n"
         "sales,a.nn@example.com,\nResearch,,ann\nSales,old@example.com,\nResearch,,old\n",
         create=True,
     )
-    assert [one.action for one in made.rows] == [
+    assert [one.action for one in plan.rows] == [
         *("move", "refused", "unchanged", "refused", "create_and_move", "refused")
     ]
-    assert made.new_groups == []
+    assert plan.new_groups == []
 
 
 def test_whom_the_dry_run_lets_in_and_whom_not(team: Control) -> None:
@@ -202,14 +202,14 @@ def test_whom_the_dry_run_lets_in_and_whom_not(team: Control) -> None:
         create_member(change, NewMember("off@example.com", member_id="off"))
         add_alias(change, "off", "o.ff@example.com")
         deactivate_member(change, get_member(change, "off"))
-    made = planned(
+    plan = planned(
         team,
         "group,email,member_id\nSales,,bot\nSales,off@example.com,\nSales,o.ff@example.com,\n"
         "Sales,ann@example.com,ben\nSales,,nobody\nSales,,off\nSales,x@example.com,ann\n",
         create=True,
     )
-    assert [one.action for one in made.rows] == ["move", *["refused"] * 6]
-    assert "deactivated" in made.refused[0].why
+    assert [one.action for one in plan.rows] == ["move", *["refused"] * 6]
+    assert "deactivated" in plan.refused[0].why
 
 
 def test_formulas_leave_behind_an_apostrophe(team: Control) -> None:
@@ -239,15 +239,15 @@ def test_new_members_are_assigned_before_anything_else_is_said_of_them(team: Con
     """The worker refuses an address of a member whom it does not know."""
     text = "group,email\nSales,dia@example.com\nUnassigned,eve@example.com\n"
     applied(team, text, planned(team, text, create=True).digest, create=True)
-    told = [record.fact for record in facts(team)]
+    published = [record.fact for record in facts(team)]
     first = {
         fact.member_id: fact
-        for fact in reversed(told)
+        for fact in reversed(published)
         if isinstance(fact, MemberAssigned | MemberAlias)
     }
     assert len(first) == 5
     assert all(isinstance(fact, MemberAssigned) for fact in first.values())
-    aliases = {fact.member_id for fact in told if isinstance(fact, MemberAlias)}
+    aliases = {fact.member_id for fact in published if isinstance(fact, MemberAlias)}
     assert aliases == set(first)
 
 
@@ -256,8 +256,8 @@ def test_synced_groups_are_locked(team: Control) -> None:
         directory = create_directory_group(change, "Directory sales", None)
         create_group(change, "Synced", "synced")
         attach_directory(change, "synced", directory.id)
-    made = planned(team, "group,email\nDirectory sales,ann@example.com\n")
-    assert "Directory sales" in made.refused[0].why
+    plan = planned(team, "group,email\nDirectory sales,ann@example.com\n")
+    assert "Directory sales" in plan.refused[0].why
 
 
 def test_twenty_thousand_rows_at_once(control: Control) -> None:
@@ -266,7 +266,7 @@ def test_twenty_thousand_rows_at_once(control: Control) -> None:
     seen: list[tuple[str, int, int]] = []
     with control.store.read() as session:
         rows = read_rows(text.encode())
-        made = csv_plans.plan(
+        plan = csv_plans.plan(
             session,
             "org_a",
             rows,
@@ -274,7 +274,7 @@ def test_twenty_thousand_rows_at_once(control: Control) -> None:
             progress=lambda *step: seen.append(step),
         )
     with control.change("org_a", BY_CSV) as change:
-        csv_plans.apply(change, made, made.digest, progress=lambda *step: seen.append(step))
+        csv_plans.apply(change, plan, plan.digest, progress=lambda *step: seen.append(step))
     assert len(places(control)) == 20_000
     assert len(seen) == 7
 
@@ -287,12 +287,12 @@ def test_a_group_admin_places_members_and_makes_none(make_settings: MakeSettings
             refused = groups.post(path, params={"create_members": "true"}, content=file)
             assert refused.status_code == 403
             assert "create_members" in refused.json()["error"]["what_to_do"]
-            shown = groups.post(path, content=file).json()
-            assert shown["counts"] == {"refused": 1}
+            preview = groups.post(path, content=file).json()
+            assert preview["counts"] == {"refused": 1}
         with served.client("admin") as admin:
-            made = admin.post(path, params={"create_members": "true"}, content=file).json()
-            asked = {"create_members": "true", "plan": made["plan"]}
-            assert admin.post(path, params=asked, content=file).json()["applied"]
+            plan = admin.post(path, params={"create_members": "true"}, content=file).json()
+            parameters = {"create_members": "true", "plan": plan["plan"]}
+            assert admin.post(path, params=parameters, content=file).json()["applied"]
             again = admin.post(path, content=admin.get(path).content).json()
             assert again["counts"] == {"unchanged": 1}
             assert again["rows"][0]["member_id"]

@@ -102,19 +102,19 @@ def test_an_export_sent_back_changes_nothing(control: Control, seed: int) -> Non
         with control.store.read() as session:
             exported = csv_people.export(session, organization_id)
             snapshot = csv_people.load(session, organization_id)
-            made = csv_plans.plan(
+            plan = csv_plans.plan(
                 session, organization_id, read_rows(exported.encode()), create_members=True
             )
         active = {one.id for one in snapshot.people.values() if one.status == "active"}
-        assert {one.member_id for one in made.rows} == active
-        assert set(made.counts) <= {"unchanged"}, made.refused
-        assert made.new_groups == []
+        assert {one.member_id for one in plan.rows} == active
+        assert set(plan.counts) <= {"unchanged"}, plan.refused
+        assert plan.new_groups == []
 
 
 @pytest.mark.parametrize("seed", [9])
 def test_what_a_dry_run_allows_is_done_exactly(control: Control, seed: int) -> None:
     chance = random.Random(seed)
-    done = 0
+    rows_applied = 0
     for history in range(HISTORIES):
         organization_id = f"org_{history}"
         any_history(control, chance, organization_id)
@@ -127,19 +127,19 @@ def test_what_a_dry_run_allows_is_done_exactly(control: Control, seed: int) -> N
                     write_rows((one.group, one.email, one.member_id) for one in rows).encode()
                 )
                 with control.store.read() as session:
-                    made = csv_plans.plan(session, organization_id, file, create_members=create)
-                if not made.refused:
+                    plan = csv_plans.plan(session, organization_id, file, create_members=create)
+                if not plan.refused:
                     break
                 refused = {
-                    (one.row.group, one.row.email, one.row.member_id) for one in made.refused
+                    (one.row.group, one.row.email, one.row.member_id) for one in plan.refused
                 }
                 rows = [one for one in rows if (one.group, one.email, one.member_id) not in refused]
             before = places(control, organization_id)
             with control.change(organization_id, BY_CSV) as change:
-                csv_plans.apply(change, made, made.digest)
-            done += len(file)
-            _check(control, organization_id, made, before)
-    assert done > 30
+                csv_plans.apply(change, plan, plan.digest)
+            rows_applied += len(file)
+            _check(control, organization_id, plan, before)
+    assert rows_applied > 30
 
 
 def any_row(chance: random.Random) -> Row:
@@ -150,18 +150,18 @@ def any_row(chance: random.Random) -> Row:
 
 
 def _check(
-    control: Control, organization_id: str, made: csv_plans.Plan, before: dict[str, str]
+    control: Control, organization_id: str, plan: csv_plans.Plan, before: dict[str, str]
 ) -> None:
     after = places(control, organization_id)
     assert after == replayed_places(control, organization_id)
     with control.store.read() as session:
         snapshot = csv_people.load(session, organization_id)
     named = set()
-    for one in made.rows:
+    for one in plan.rows:
         person = snapshot.people.get(one.member_id) or snapshot.by_address(one.row.email)
         assert person is not None, one
         named.add(person.id)
-        wanted = snapshot.groups.get(fold(one.row.group))
-        assert after.get(person.id) == wanted, one
+        target = snapshot.groups.get(fold(one.row.group))
+        assert after.get(person.id) == target, one
     others = {member: group for member, group in after.items() if member not in named}
     assert others == {member: group for member, group in before.items() if member not in named}

@@ -34,9 +34,9 @@ def event(number: int = 1, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def settings(make_settings: MakeSettings, kafka: object) -> Settings:
-    made = make_settings()
-    asyncio.run(create_topics(made))
-    return made
+    own_settings = make_settings()
+    asyncio.run(create_topics(own_settings))
+    return own_settings
 
 
 @pytest.fixture
@@ -69,9 +69,9 @@ def test_a_batch_says_what_was_refused(served: Served, settings: Settings) -> No
     with served.client("ingest") as client:
         answer = client.post("/v1/events", content=json.dumps(events), headers=BATCH)
     assert answer.status_code == 207
-    told = answer.json()
-    assert told["accepted"] == 2
-    assert [(one["index"], one["reason"]) for one in told["refused"]] == [
+    outcome = answer.json()
+    assert outcome["accepted"] == 2
+    assert [(one["index"], one["reason"]) for one in outcome["refused"]] == [
         (1, "float_quantity"),
         (2, "wrong_key"),
         (3, "too_old"),
@@ -129,9 +129,12 @@ def test_what_is_no_event_is_refused(
 def test_a_platform_key_names_the_organization(served: Served, settings: Settings) -> None:
     events = [event(1, organizationid="org_b"), event(2), event(3, organizationid="org_x")]
     with served.client("ingest", None) as client:
-        told = client.post("/v1/events", content=json.dumps(events), headers=BATCH).json()
-    assert told["accepted"] == 1
-    assert [one["reason"] for one in told["refused"]] == ["invalid_event", "unknown_organization"]
+        outcome = client.post("/v1/events", content=json.dumps(events), headers=BATCH).json()
+    assert outcome["accepted"] == 1
+    assert [one["reason"] for one in outcome["refused"]] == [
+        "invalid_event",
+        "unknown_organization",
+    ]
     assert [key for key, _ in usage(settings)] == [b"org_b"]
 
 

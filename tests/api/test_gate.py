@@ -135,11 +135,11 @@ def test_unknown_parameters_are_refused(served: Served, admin: httpx.Client) -> 
 
 def test_an_idempotency_key_works_or_is_refused(admin: httpx.Client) -> None:
     key = {"Idempotency-Key": "one"}
-    made = [admin.post("/teams/groups", json={"name": "G"}, headers=key) for _ in range(2)]
-    assert [answer.status_code for answer in made] == [200, 200]
-    assert made[0].json() == made[1].json()
+    answers = [admin.post("/teams/groups", json={"name": "G"}, headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
     admin.post(f"{ORG}/members", json={"id": "ann", "email": "ann@example.com"})
-    group, ann = f"/teams/groups/{made[0].json()['group']['id']}", {"userIds": ["ann"]}
+    group, ann = f"/teams/groups/{answers[0].json()['group']['id']}", {"userIds": ["ann"]}
     key = {"Idempotency-Key": "two"}
     added = [admin.post(f"{group}/members", json=ann, headers=key) for _ in range(2)]
     assert [answer.status_code for answer in added] == [200, 200]
@@ -180,9 +180,9 @@ def test_forwarded_addresses_are_believed_of_proxies_only(
 def test_locations_are_the_configured_ones(served: Served) -> None:
     user = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "u@example.com"}
     with served.client("scim") as scim:
-        made = scim.post("/scim/v2/Users", json=user, headers={"Host": "evil.example.com"})
-    expected = f"https://billing.example.com/api/scim/v2/Users/{made.json()['id']}"
-    assert made.headers["Location"] == made.json()["meta"]["location"] == expected
+        answer = scim.post("/scim/v2/Users", json=user, headers={"Host": "evil.example.com"})
+    expected = f"https://billing.example.com/api/scim/v2/Users/{answer.json()['id']}"
+    assert answer.headers["Location"] == answer.json()["meta"]["location"] == expected
 
 
 def test_an_alias_with_a_slash_can_be_deleted(admin: httpx.Client) -> None:

@@ -52,9 +52,11 @@ def generator() -> Path:
         (uv, "venv", "--quiet", "--python", sys.executable, place),
         (uv, "pip", "sync", "--quiet", "--require-hashes", "--python", place / "bin/python", LOCK),
     ):
-        done = subprocess.run(command, capture_output=True, check=False, timeout=INSTALL_TIMEOUT_S)
-        if done.returncode != 0:
-            pytest.skip(f"the generator cannot be installed: {done.stderr[-300:]!r}")
+        install = subprocess.run(
+            command, capture_output=True, check=False, timeout=INSTALL_TIMEOUT_S
+        )
+        if install.returncode != 0:
+            pytest.skip(f"the generator cannot be installed: {install.stderr[-300:]!r}")
     shutil.copy(LOCK, stamp)
     return program
 
@@ -65,7 +67,7 @@ def package(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
     place = tmp_path_factory.mktemp("client")
     (place / "openapi.json").write_text(json.dumps(document))
     (place / "configuration.json").write_text(json.dumps(CONFIGURATION))
-    done = subprocess.run(
+    process = subprocess.run(
         [
             *(generator(), "generate", "--path", "openapi.json", "--config", "configuration.json"),
             *("--meta", "none", "--output-path", "generated_metering", "--fail-on-warning"),
@@ -76,7 +78,7 @@ def package(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
         check=False,
         timeout=INSTALL_TIMEOUT_S,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
     # Version 0.29.1 forgets this import where a body has several types and there is nothing else
     # that may be left out.
     for module in (place / "generated_metering" / "api").rglob("*.py"):
@@ -113,10 +115,10 @@ def test_the_generated_client_works(package: str, served: Served) -> None:
 
     with part("client").AuthenticatedClient(served.url, served.key("admin", "org_a")) as client:
         models = part("models")
-        made = part("api.groups.v1_post_group").sync(
+        group = part("api.groups.v1_post_group").sync(
             "org_a", client=client, body=models.NewGroup(name="Research")
         )
-        assert (made.name, made.configured_by) == ("Research", "api")
+        assert (group.name, group.configured_by) == ("Research", "api")
         again = part("api.groups.v1_post_group").sync(
             "org_a", client=client, body=models.NewGroup(name="Research")
         )
@@ -157,5 +159,5 @@ def test_the_server_is_the_public_address_or_wherever_the_document_is_from(
 ) -> None:
     assert document["servers"] == [{"url": "/"}]
     options = ApiOptions(public_url="https://metering.example/api/")
-    made = create_app(make_settings(), options).openapi()
-    assert made["servers"] == [{"url": "https://metering.example/api"}]
+    openapi = create_app(make_settings(), options).openapi()
+    assert openapi["servers"] == [{"url": "https://metering.example/api"}]

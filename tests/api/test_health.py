@@ -38,10 +38,10 @@ def test_it_is_not_ready_for_events_while_kafka_is_away(
             pass
         assert whole.status_code == 503
         assert "Retry-After" in whole.headers
-        told = whole.json()["error"]
-        assert told["details"]["control_plane"] == "ok"
-        assert own_kafka.bootstrap in told["details"]["events"]
-        assert told["message"].startswith("Not ready: events: Kafka at ")
+        error = whole.json()["error"]
+        assert error["details"]["control_plane"] == "ok"
+        assert own_kafka.bootstrap in error["details"]["events"]
+        assert error["message"].startswith("Not ready: events: Kafka at ")
         assert ask(served, "/events").status_code == 503
         assert ask(served, "/control-plane").status_code == 200
         own_kafka.start()

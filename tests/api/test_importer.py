@@ -99,10 +99,10 @@ async def test_the_database_learns_what_it_forgot(
     lost, back = await restored_from_backup(settings, store, clock)
     await publish(settings, back.store, clock)
     with back.store.read() as session:
-        found = {halt.organization_id: halt.code for halt in compare.halts(session)}
-    assert found == {"org_a": compare.TOPIC_AHEAD, "org_new": UNKNOWN_ORGANIZATION}
-    done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
-    assert done.organizations == {"org_a", "org_new"}
+        codes = {halt.organization_id: halt.code for halt in compare.halts(session)}
+    assert codes == {"org_a": compare.TOPIC_AHEAD, "org_new": UNKNOWN_ORGANIZATION}
+    imported = await import_facts(settings, back.store, clock, SECRET, ADMIN)
+    assert imported.organizations == {"org_a", "org_new"}
     assert actions(back)[-1] == actions(back, "org_new")[-1] == "facts.import"
     assert facts(back) == facts(lost)
     assert places(back) == places(lost) == replayed_places(back) == {"ann": "g2"}
@@ -130,8 +130,8 @@ async def test_what_was_changed_on_the_backup_moves_behind(
     clock.forward(minutes=5)
     with back.change("org_a", ADMIN) as change:
         move_members(change, {"ann": "g1"})
-    done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
-    assert done.moved_behind == 1
+    imported = await import_facts(settings, back.store, clock, SECRET, ADMIN)
+    assert imported.moved_behind == 1
     with back.store.read() as session:
         assert session.scalar(select(PublishingHalt)) is None
     await publish(settings, back.store, clock)
@@ -163,8 +163,8 @@ async def test_facts_that_are_nowhere_cannot_be_repaired(
     with store.write() as session:
         for table in ("outbox", "topic_positions"):
             session.execute(text(f"DELETE FROM {table}"))
-    done = await import_facts(settings, store, clock, SECRET, ADMIN)
-    assert "2 facts are in neither" in done.unrepairable["org_a"]
+    imported = await import_facts(settings, store, clock, SECRET, ADMIN)
+    assert "2 facts are in neither" in imported.unrepairable["org_a"]
     with pytest.raises(Refused, match="topic_ahead"), control.change("org_a", ADMIN):
         pass
 
@@ -180,9 +180,9 @@ async def test_what_somebody_else_wrote_is_not_obeyed(
     await producer.send_and_wait(topic, codec.encode(stray), key=b"org_ghost")
     await producer.stop()
     await publish(settings, back.store, clock)
-    done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
-    assert done.organizations == {"org_a", "org_new"}
-    assert "does not begin with its creation" in done.unrepairable["org_ghost"]
+    imported = await import_facts(settings, back.store, clock, SECRET, ADMIN)
+    assert imported.organizations == {"org_a", "org_new"}
+    assert "does not begin with its creation" in imported.unrepairable["org_ghost"]
     again = await import_facts(settings, back.store, clock, SECRET, ADMIN)
     assert (again.learnt, set(again.unrepairable)) == (0, {"org_ghost"})
     forgotten = frozenset({"org_ghost"})
@@ -214,8 +214,8 @@ async def test_the_default_book_comes_back_and_everybody_hears_of_it(
         create_organization(transaction, "Late", OrganizationSettings(), "org_late")
     assert default_prices(back, "org_late") == [("ai.tokens", 3)]
 
-    done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
-    assert (done.default_prices, done.waiting_facts) == (3, 3)
+    imported = await import_facts(settings, back.store, clock, SECRET, ADMIN)
+    assert (imported.default_prices, imported.waiting_facts) == (3, 3)
     assert default_book(back) == default_book(control)
     assert facts(back) == facts(control)
     assert sorted(default_prices(back, "org_late")) == sorted(default_prices(control, "org_a"))
@@ -251,7 +251,7 @@ def aliases(control: Control) -> dict[str, str]:
         return dict(session.execute(select(MemberAlias.alias, MemberAlias.member_id)).all())
 
 
-def told(control: Control) -> dict[str, str]:
+def alias_owners(control: Control) -> dict[str, str]:
     with control.store.read() as session:
         return aliases_published(session, "org_a")
 
@@ -273,9 +273,9 @@ async def with_forgotten_aliases(settings: Settings, store: Store, clock: Clock)
         add_alias(change, "ben", "b2@example.com")
         update_member(change, "ann", email="ann.new@example.com")
     await publish(settings, store, clock)
-    done = await import_facts(settings, back.store, clock, SECRET, ADMIN)
-    assert done.unknown_aliases == 2
-    assert told(back) == told(control)
+    imported = await import_facts(settings, back.store, clock, SECRET, ADMIN)
+    assert imported.unknown_aliases == 2
+    assert alias_owners(back) == alias_owners(control)
     return back
 
 
@@ -304,7 +304,7 @@ async def test_a_forgotten_alias_is_not_given_to_another(
         create_member(change, NewMember("b2@example.com", member_id="cas"))
         newcomers = [newcomer("ann.new@example.com"), newcomer("dan@example.com")]
         assert join_many(change, newcomers) == newcomers[1:]
-    owners = told(back)
+    owners = alias_owners(back)
     assert owners[codec.alias_hash(SECRET, "b2@example.com")] == "cas"
     assert owners[codec.alias_hash(SECRET, "ann.new@example.com")] == newcomers[0].id
     back.store.close()
@@ -341,7 +341,7 @@ async def test_erasing_takes_the_forgotten_aliases_too(
     back = await with_forgotten_aliases(settings, store, clock)
     with back.change("org_a", ADMIN) as change:
         erase_member(change, "ben")
-    assert set(told(back).values()) == {"ann"}
+    assert set(alias_owners(back).values()) == {"ann"}
     back.store.close()
 
 

@@ -107,7 +107,7 @@ def check(settings: Settings, store: Store, acknowledged: list[str]) -> None:
             assert version == len(seen) + 1, "a version came too early"
         assert seen.setdefault(version, value) == value, "a version with two contents"
     with store.read() as session:
-        told = session.execute(select(OutboxFact.version, OutboxFact.payload)).all()
-        assert {row.version: row.payload for row in told} == seen
+        rows = session.execute(select(OutboxFact.version, OutboxFact.payload)).all()
+        assert {row.version: row.payload for row in rows} == seen
         names = set(session.scalars(select(BillingGroup.name)))
     assert set(acknowledged) <= names

@@ -38,8 +38,8 @@ def client(make_settings: MakeSettings, clickhouse: object) -> Any:
 
 
 def rows(client: Any, statement: str) -> list[Any]:
-    found: list[Any] = client.query(statement).result_rows
-    return found
+    result: list[Any] = client.query(statement).result_rows
+    return result
 
 
 def test_names_follow_and_a_person_is_forgotten(
@@ -178,7 +178,7 @@ def test_names_that_the_database_forgot_come_back(
     again = recall_names(sqlite_store, client, {"org_a"}, SECRET)
     assert again == Recalled(names=0, aliases=0, unknown_aliases=1)
     with control.change("org_a", ADMIN) as change:
-        found = find_by_address(change, "ANN@example.com")
-        assert found is not None
-        assert (found.id, found.name, found.email) == ("u1", "Ann", "ann@example.com")
+        member = find_by_address(change, "ANN@example.com")
+        assert member is not None
+        assert (member.id, member.name, member.email) == ("u1", "Ann", "ann@example.com")
         assert live_group(change, "g1").name == "Sales"

@@ -144,18 +144,18 @@ async def test_a_partition_that_lost_records_halts_its_organizations(
     for name in names:
         with control.transaction(ADMIN) as transaction:
             create_organization(transaction, name, OrganizationSettings(), name)
-    there = [name for name in names if home_partition(name.encode(), 2) == 0]
-    assert 0 < len(there) < len(names)
+    at_home = [name for name in names if home_partition(name.encode(), 2) == 0]
+    assert 0 < len(at_home) < len(names)
     with store.write() as session:
         compare.keep_position(session, settings.topic("memberships"), 0, 100)
     async with publisher(settings, store, clock) as opened:
         halted = {halt.organization_id for halt in opened.halts}
-        assert halted & set(names) == set(there)
+        assert halted & set(names) == set(at_home)
         assert "lost data" in opened.halts[0].message
         while await opened.publish_round():
             pass
     for name in names:
-        assert await published(settings, name.encode()) == ([] if name in there else [1])
+        assert await published(settings, name.encode()) == ([] if name in at_home else [1])
 
 
 async def test_an_unknown_organization_in_the_topic_halts_nobody(
@@ -199,8 +199,8 @@ async def test_default_prices_pass_over_who_is_halted(
     with control.transaction(ADMIN) as transaction:
         set_default_price(transaction, NewPrice("ai.tokens", 5))
     assert [len(facts(control, name)) for name in ("org_a", "org_calm")] == [1, 2]
-    done = await import_facts(settings, store, clock, control.alias_secret, ADMIN)
-    assert done.waiting_facts == 1
+    imported = await import_facts(settings, store, clock, control.alias_secret, ADMIN)
+    assert imported.waiting_facts == 1
     assert [len(facts(control, name)) for name in ("org_a", "org_calm")] == [2, 2]
 
 
@@ -211,9 +211,9 @@ async def test_metrics_tell_what_waits_and_a_halt(
         with store.read() as session:
             metrics.observe(session, clock())
         names = ("outbox_waiting", "outbox_oldest_waiting_seconds", "outbox_halted")
-        found = [REGISTRY.get_sample_value(f"metering_{name}") for name in names]
-        assert None not in found
-        return tuple(value or 0.0 for value in found)
+        samples = [REGISTRY.get_sample_value(f"metering_{name}") for name in names]
+        assert None not in samples
+        return tuple(value or 0.0 for value in samples)
 
     clock.forward(seconds=90)
     assert observed() == (1, 90, 0)

@@ -44,10 +44,10 @@ def team(control: Control) -> Control:
 
 
 def test_versions_are_gap_free_from_organization_created(team: Control) -> None:
-    told = facts(team)
-    assert [record.version for record in told] == list(range(1, len(told) + 1))
-    assert isinstance(told[0].fact, OrganizationCreated)
-    assert GroupCreated("group_1") in [record.fact for record in told]
+    records = facts(team)
+    assert [record.version for record in records] == list(range(1, len(records) + 1))
+    assert isinstance(records[0].fact, OrganizationCreated)
+    assert GroupCreated("group_1") in [record.fact for record in records]
 
 
 def test_facts_hold_no_names_or_addresses(team: Control) -> None:
@@ -196,8 +196,8 @@ def test_a_website_moves_between_groups(team: Control) -> None:
         create_website(change, "Shop", website_id="web_1")
         update_website(change, "web_1", group_id="group_1")
         update_website(change, "web_1", name="Store", group_id="group_1")
-    told = [record for record in facts(team) if "web_1" in repr(record.fact)]
-    assert len(told) == 2
+    records = [record for record in facts(team) if "web_1" in repr(record.fact)]
+    assert len(records) == 2
 
 
 def test_later_changes_have_later_times_even_when_the_clock_goes_back(
@@ -237,9 +237,9 @@ def test_two_admins_who_move_the_same_member_end_in_one_of_the_results(team: Con
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(move, range(40)))
-    there = places(team)
-    assert there["ann"] == there["ben"]
-    assert there == replayed_places(team)
+    final = places(team)
+    assert final["ann"] == final["ben"]
+    assert final == replayed_places(team)
     versions = [record.version for record in facts(team)]
     assert versions == list(range(1, len(versions) + 1))
 
@@ -255,5 +255,5 @@ def test_no_new_organization_misses_a_default_price(control: Control) -> None:
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(make, range(12)))
     for organization_id in ["org_a", *(f"org_{number}" for number in range(0, 12, 2))]:
-        told = [record.fact for record in facts(control, organization_id)]
-        assert sum(isinstance(fact, PriceSet) for fact in told) == 6
+        published = [record.fact for record in facts(control, organization_id)]
+        assert sum(isinstance(fact, PriceSet) for fact in published) == 6

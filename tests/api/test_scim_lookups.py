@@ -64,10 +64,10 @@ def steps_of(session: Session, query: Select[tuple[Member]]) -> str:
 @pytest.mark.parametrize("more", ["", " and active eq true"])
 def test_user_names_are_found_by_their_index(many: Control, more: str) -> None:
     with POLICY:
-        wanted = ScimFilter[ScimUser](f'userName eq "m4@example.com"{more}')
+        matcher = ScimFilter[ScimUser](f'userName eq "m4@example.com"{more}')
     with many.store.read() as session:
         present = select(Member).where(Member.organization_id == "org_a", Member.active)
-        steps = steps_of(session, narrowed_users(present, "org_a", wanted))
+        steps = steps_of(session, narrowed_users(present, "org_a", matcher))
     for index in ("uq_members_user_name", "uq_members_email"):
         assert index in steps, steps
     assert "SCAN members" not in steps, steps
@@ -81,7 +81,7 @@ def test_user_names_are_found_by_their_index(many: Control, more: str) -> None:
 def test_a_name_is_found_however_it_is_written(
     many: Control, user_name: str, member_id: str | None
 ) -> None:
-    asked = Question(filter=f"userName eq {json.dumps(user_name)}")
+    question = Question(filter=f"userName eq {json.dumps(user_name)}")
     with many.store.read() as session:
-        answer = list_users(session, "org_a", asked, "https://x")
+        answer = list_users(session, "org_a", question, "https://x")
     assert [one["id"] for one in answer.get("Resources", [])] == ([member_id] if member_id else [])

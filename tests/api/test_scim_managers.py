@@ -44,9 +44,9 @@ def test_a_manager_comes_in_any_form(
     idp: httpx.Client, sent: dict[str, Any], kept: dict[str, str] | None
 ) -> None:
     ann = user(idp, "ann", **sent)
-    shown = idp.get(f"/Users/{ann}").json()
-    assert shown.get(ENTERPRISE, {}).get("manager") == kept
-    put = idp.put(f"/Users/{ann}", json=shown | sent)
+    resource = idp.get(f"/Users/{ann}").json()
+    assert resource.get(ENTERPRISE, {}).get("manager") == kept
+    put = idp.put(f"/Users/{ann}", json=resource | sent)
     assert put.status_code == 200, put.text
     assert put.json().get(ENTERPRISE, {}).get("manager") == kept
 
@@ -79,9 +79,9 @@ def test_what_a_patch_says_of_a_manager_a_put_may_say_too(
     ann = user(idp, "ann")
     answer = patch(idp, f"/Users/{ann}", {"op": op, **operation})
     assert answer.status_code == 200, answer.text
-    shown = idp.get(f"/Users/{ann}").json()
-    assert shown[ENTERPRISE]["manager"] == kept
-    put = idp.put(f"/Users/{ann}", json=shown)
+    resource = idp.get(f"/Users/{ann}").json()
+    assert resource[ENTERPRISE]["manager"] == kept
+    put = idp.put(f"/Users/{ann}", json=resource)
     assert put.status_code == 200, put.text
     assert put.json()[ENTERPRISE]["manager"] == kept
 

@@ -51,10 +51,10 @@ def test_okta_creates_the_same_user_twice(idp: httpx.Client) -> None:
     user(idp, "ann")
     again = idp.post("/Users", json={"schemas": [USER], "userName": "Ann@example.com"})
     assert again.status_code == 409
-    told = again.json()
-    assert told["schemas"] == ["urn:ietf:params:scim:api:messages:2.0:Error"]
-    assert told["status"] == "409"
-    assert told["scimType"] == "uniqueness"
+    error = again.json()
+    assert error["schemas"] == ["urn:ietf:params:scim:api:messages:2.0:Error"]
+    assert error["status"] == "409"
+    assert error["scimType"] == "uniqueness"
 
 
 def test_okta_deactivates_without_a_path_and_brings_back(idp: httpx.Client) -> None:
@@ -128,13 +128,13 @@ def test_okta_spec_suite(idp: httpx.Client, served: Served) -> None:
 
 
 def test_pages_are_stable_and_bounded(idp: httpx.Client) -> None:
-    made = [user(idp, f"user{number}") for number in range(5)]
+    users = [user(idp, f"user{number}") for number in range(5)]
     seen = []
     for start in (1, 3, 5):
         page = idp.get("/Users", params={"startIndex": start, "count": 2}).json()
         assert page["totalResults"] == 5
         seen += [one["id"] for one in page["Resources"]]
-    assert seen == made
+    assert seen == users
     assert idp.get("/Users", params={"count": 0}).json()["totalResults"] == 5
     assert idp.get("/Users", params={"count": -1, "startIndex": -5}).json()["startIndex"] == 1
 
@@ -154,11 +154,11 @@ def test_who_has_the_address_is_said_with_it(idp: httpx.Client) -> None:
 
 def test_entra_posts_groups_with_a_schema_of_its_own(idp: httpx.Client) -> None:
     group(idp, "Sales", schemas=(GROUP, ADSCIM))
-    found = idp.get(
+    page = idp.get(
         "/Groups", params={"excludedAttributes": "members", "filter": 'displayName eq "Sales"'}
     ).json()
-    assert found["totalResults"] == 1
-    assert "members" not in found["Resources"][0]
+    assert page["totalResults"] == 1
+    assert "members" not in page["Resources"][0]
 
 
 @pytest.mark.parametrize(
@@ -187,9 +187,9 @@ def test_entra_sends_dotted_keys_without_a_path(idp: httpx.Client) -> None:
     }
     answer = patch(idp, f"/Users/{ann}", {"op": "replace", "value": value})
     assert answer.status_code == 200, answer.text
-    shown = answer.json()
-    assert shown["name"] == {"givenName": "Anna", "familyName": "Beispiel"}
-    assert shown[ENTERPRISE]["department"] == "Lab"
+    resource = answer.json()
+    assert resource["name"] == {"givenName": "Anna", "familyName": "Beispiel"}
+    assert resource[ENTERPRISE]["department"] == "Lab"
 
 
 def test_entra_adds_an_address_of_a_type_that_is_not_there(idp: httpx.Client) -> None:
@@ -229,8 +229,8 @@ def test_entra_removes_members_by_value(idp: httpx.Client) -> None:
 def test_filters_find_one(idp: httpx.Client, text: str) -> None:
     ann = user(idp, "ann")
     user(idp, "ben")
-    found = idp.get("/Users", params={"filter": text}).json()
-    assert [one["id"] for one in found["Resources"]] == [ann]
+    page = idp.get("/Users", params={"filter": text}).json()
+    assert [one["id"] for one in page["Resources"]] == [ann]
 
 
 @pytest.mark.parametrize(
@@ -255,9 +255,9 @@ def test_entra_tests_its_connection(idp: httpx.Client) -> None:
 
 def test_values_come_back_untransformed(idp: httpx.Client) -> None:
     ann = user(idp, "ann", displayName="  Ann  Ö. ", userName="Ann@Example.com")
-    shown = idp.get(f"/Users/{ann}").json()
-    assert shown["displayName"] == "  Ann  Ö. "
-    assert shown["userName"] == "Ann@Example.com"
+    resource = idp.get(f"/Users/{ann}").json()
+    assert resource["displayName"] == "  Ann  Ö. "
+    assert resource["userName"] == "Ann@Example.com"
 
 
 def test_a_member_who_is_no_user_is_refused(idp: httpx.Client) -> None:
@@ -281,8 +281,8 @@ def test_members_who_came_otherwise_can_be_found_and_taken_over(
     with served.client("admin") as admin:
         body = {"id": "ann", "email": "ann@example.com", "name": "Ann"}
         admin.post("/v1/organizations/org_a/members", json=body)
-    found = idp.get("/Users", params={"filter": 'userName eq "ann@example.com"'}).json()
-    assert found["Resources"][0]["id"] == "ann"
+    page = idp.get("/Users", params={"filter": 'userName eq "ann@example.com"'}).json()
+    assert page["Resources"][0]["id"] == "ann"
     change = {"op": "replace", "path": "externalId", "value": "ext-1"}
     assert patch(idp, "/Users/ann", change).json()["externalId"] == "ext-1"
 
@@ -309,13 +309,13 @@ def test_a_rename_that_clashes_keeps_the_old_name_and_tells_the_idp_success(
         rename = {"op": "Replace", "path": "displayName", "value": "FIELD SALES"}
         assert patch(idp, f"/Groups/{directory}", rename).status_code == 204
         assert idp.get(f"/Groups/{directory}").json()["displayName"] == "FIELD SALES"
-        shown = admin.get(f"{groups}/{synced}").json()
-        assert (shown["name"], shown["name_conflict"]) == ("Sales", "FIELD SALES")
-        assert [one["name"] for one in shown["names"]] == ["Anything", "Sales"]
+        group_json = admin.get(f"{groups}/{synced}").json()
+        assert (group_json["name"], group_json["name_conflict"]) == ("Sales", "FIELD SALES")
+        assert [one["name"] for one in group_json["names"]] == ["Anything", "Sales"]
         renamed = admin.patch(f"/teams/groups/{taken}", json={"name": "Elsewhere"})
         assert renamed.status_code == 200
-        shown = admin.get(f"{groups}/{synced}").json()
-        assert (shown["name"], shown["name_conflict"]) == ("FIELD SALES", None)
+        group_json = admin.get(f"{groups}/{synced}").json()
+        assert (group_json["name"], group_json["name_conflict"]) == ("FIELD SALES", None)
 
 
 def test_whom_two_synced_groups_want_is_shown_and_stays_in_the_first(

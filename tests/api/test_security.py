@@ -71,8 +71,8 @@ def everything(served: Served) -> str:
     with served.client("operator") as operator:
         base = "/v1/organizations/org_b"
         paths = ("", "/members", "/websites", "/keys", "/audit", "/prices", "/grants")
-        shown = [operator.get(base + path).text for path in (*paths, "/groups/group_victim")]
-    return json.dumps(shown)
+        bodies = [operator.get(base + path).text for path in (*paths, "/groups/group_victim")]
+    return json.dumps(bodies)
 
 
 def body_for(path: str) -> dict[str, Any]:
@@ -94,11 +94,11 @@ def test_every_route_with_a_foreign_key(served: Served, document: dict[str, Any]
         for client in clients:
             answer = client.request(method, url, json=body_for(path))
             walked += 1
-            told = answer.text.lower()
-            assert answer.status_code < 500 or answer.status_code == 503, (method, url, told)
-            assert "victim" not in re.sub(r"no [a-z ]+'[^']*'", "", told), (method, url, told)
+            text = answer.text.lower()
+            assert answer.status_code < 500 or answer.status_code == 503, (method, url, text)
+            assert "victim" not in re.sub(r"no [a-z ]+'[^']*'", "", text), (method, url, text)
             if "organization_id" in path:
-                assert answer.status_code == 404, (method, url, client, told)
+                assert answer.status_code == 404, (method, url, client, text)
     for client in clients:
         client.close()
     assert walked > 200

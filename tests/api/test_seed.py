@@ -18,7 +18,7 @@ def test_a_seed_takes_root_once(make_settings: MakeSettings) -> None:
     store = Store(database_url(settings))
     migrate(store)
     at = datetime(2026, 11, 1, tzinfo=UTC)
-    wanted = Seed(
+    seed = Seed(
         "org_demo",
         "Demo",
         groups={"group_lab": "Lab"},
@@ -29,10 +29,10 @@ def test_a_seed_takes_root_once(make_settings: MakeSettings) -> None:
         grants=[NewGrant("group", "group_lab", "one_time", 5_000_000, "admin:seed")],
         keys=(Scope.ADMIN, Scope.INGEST),
     )
-    secrets = seed_organization(settings, wanted, at)
+    secrets = seed_organization(settings, seed, at)
     assert secrets is not None
     assert set(secrets) == {"admin", "ingest"}
-    assert seed_organization(settings, wanted, at) is None
+    assert seed_organization(settings, seed, at) is None
     with store.engine.connect() as connection:
         rows = connection.exec_driver_sql(
             "SELECT payload FROM outbox WHERE topic = 'memberships' ORDER BY version"

@@ -157,12 +157,12 @@ def test_the_database_is_its_owners(tmp_path: Path) -> None:
         migrate(opened)
         with opened.write() as session:
             session.execute(text("DELETE FROM idempotency_keys"))
-            made = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+            modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     finally:
         os.umask(former)
     opened.close()
-    assert len(made) == 3
-    assert set(made.values()) == {0o600}, made
+    assert len(modes) == 3
+    assert set(modes.values()) == {0o600}, modes
 
 
 def test_another_process_that_comes_and_goes_leaves_the_log_alone(tmp_path: Path) -> None:

@@ -71,9 +71,9 @@ class Company:
 
     @property
     def places(self) -> dict[str, str]:
-        found = places(self.control)
-        assert found == replayed_places(self.control)
-        return found
+        current = places(self.control)
+        assert current == replayed_places(self.control)
+        return current
 
 
 @pytest.fixture
@@ -161,12 +161,12 @@ def test_a_rename_follows_and_a_clash_keeps_the_old_name(company: Company) -> No
     company.rename("d1", "g1", "Research")
     assert group(company.control, "g1").name == "Research"
     company.rename("d1", "g1", "G2")
-    found = group(company.control, "g1")
-    assert (found.name, found.name_conflict) == ("Research", "G2")
+    row = group(company.control, "g1")
+    assert (row.name, row.name_conflict) == ("Research", "G2")
     with company.control.change("org_a", ADMIN) as change:
         rename_group(change, "g2", "Sales")
-    found = group(company.control, "g1")
-    assert (found.name, found.name_conflict) == ("G2", None)
+    row = group(company.control, "g1")
+    assert (row.name, row.name_conflict) == ("G2", None)
 
 
 def test_deleting_a_synced_group_leads_to_the_next(company: Company) -> None:
@@ -233,10 +233,10 @@ def test_random_histories_end_where_the_directory_says(company: Company, seed: i
         else:
             inside[directory] = {one for one in ("ann", "ben", "cas") if chance.random() < 0.5}
             company.members(directory, *inside[directory])
-        there = company.places
+        actual = company.places
         for member in ("ann", "ben", "cas"):
-            wanted = {synced[one] for one in synced if member in inside[one]}
-            if wanted:
-                assert there[member] in wanted
+            expected = {synced[one] for one in synced if member in inside[one]}
+            if expected:
+                assert actual[member] in expected
             else:
-                assert there.get(member) not in synced.values()
+                assert actual.get(member) not in synced.values()

@@ -129,12 +129,12 @@ def test_spend_is_in_fractional_cents_and_follows_the_stamp(
 
 
 def test_past_cycles_keep_the_settings_of_their_time(admin: httpx.Client, served: Served) -> None:
-    asked = admin.get("/teams/groups").json()["billingCycle"]
+    cycle = admin.get("/teams/groups").json()["billingCycle"]
     settings = {"billing_anchor_day": 15, "time_zone": "Europe/Berlin"}
     with served.client("operator") as operator:
         assert operator.patch("/v1/organizations/org_a", json=settings).status_code == 200
     running = admin.get("/teams/groups").json()["billingCycle"]
-    assert running["cycleStart"] == asked["cycleStart"]
+    assert running["cycleStart"] == cycle["cycleStart"]
     end = datetime.fromisoformat(running["cycleEnd"]).astimezone(ZoneInfo("Europe/Berlin"))
     assert (end.day, end.hour) == (15, 0)
     spend = admin.post("/teams/spend", json={"sortBy": "amount"}).json()
@@ -178,11 +178,11 @@ def test_lists_of_people_are_sorted_searched_and_paged(admin: httpx.Client, serv
     assert spend(sortBy="date", page=2, pageSize=1) == [("ann", 0)]
     assert spend(searchTerm="BEN@") == [("ben", 3)]
     start = int(day.timestamp() * 1000)
-    asked = {"startDate": start, "endDate": start + 86_400_000}
-    everybody = admin.post("/teams/daily-usage-data", json=asked).json()
+    period = {"startDate": start, "endDate": start + 86_400_000}
+    everybody = admin.post("/teams/daily-usage-data", json=period).json()
     assert [row["email"] for row in everybody["data"]] == ["ben@example.com", ""]
     assert "pagination" not in everybody
-    second = admin.post("/teams/daily-usage-data", json={**asked, "page": 2, "pageSize": 1}).json()
+    second = admin.post("/teams/daily-usage-data", json={**period, "page": 2, "pageSize": 1}).json()
     assert [(row["userId"], row["isActive"]) for row in second["data"]] == [
         ("ben", True),
         ("ben", False),
@@ -225,10 +225,10 @@ def test_refusals_have_cursors_shape(
 ) -> None:
     answer = admin.request(method, path, json=body)
     assert answer.status_code == status, answer.text
-    told = answer.json()
-    assert isinstance(told["error"], str)
-    assert told["message"]
-    assert told["what_to_do"]
+    error = answer.json()
+    assert isinstance(error["error"], str)
+    assert error["message"]
+    assert error["what_to_do"]
 
 
 def test_somebody_of_another_group_must_be_removed_first(admin: httpx.Client) -> None:
@@ -270,8 +270,8 @@ def test_the_table_is_searched_and_unassigned_is_read_like_any_group(admin: http
     for name in ("Sales", "Field SALES", "Labor"):
         create(admin, name)
 
-    def names(**asked: str) -> list[str]:
-        answer = admin.get(table, params=asked).json()
+    def names(**parameters: str) -> list[str]:
+        answer = admin.get(table, params=parameters).json()
         assert answer["unassigned"]["member_count"] == 2
         return [one["name"] for one in answer["items"]]
 
@@ -282,5 +282,5 @@ def test_the_table_is_searched_and_unassigned_is_read_like_any_group(admin: http
     unassigned = admin.get(f"{table}/group_unassigned").json()
     assert unassigned["member_count"] == 2
     assert set(unassigned) == set(admin.get(f"{table}/{create(admin, 'X')}").json())
-    shown = admin.get("/teams/groups/group_unassigned").json()["group"]
-    assert [one["userId"] for one in shown["currentMembers"]] == ["ann", "ben"]
+    group = admin.get("/teams/groups/group_unassigned").json()["group"]
+    assert [one["userId"] for one in group["currentMembers"]] == ["ann", "ben"]

@@ -35,26 +35,26 @@ def admin(served: Served) -> Iterator[httpx.Client]:
         yield client
 
 
-def asked(admin: httpx.Client, **question: Any) -> dict[str, Any]:
+def audit_page(admin: httpx.Client, **question: Any) -> dict[str, Any]:
     answer = admin.get("/teams/audit-logs", params=question)
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
+    page: dict[str, Any] = answer.json()
+    return page
 
 
 def subjects(admin: httpx.Client, **question: Any) -> list[str]:
-    return [one["event_data"]["subject_id"] for one in asked(admin, **question)["events"]]
+    return [one["event_data"]["subject_id"] for one in audit_page(admin, **question)["events"]]
 
 
 def test_an_event_has_cursors_shape(admin: httpx.Client) -> None:
-    told = asked(admin, search="group_research")
-    (event,) = told["events"]
+    page = audit_page(admin, search="group_research")
+    (event,) = page["events"]
     assert set(event) == {
         *("event_id", "timestamp", "ip_address", "user_email", "event_type", "event_data"),
     }
     assert (event["event_type"], event["user_email"]) == ("group.create", ADMIN.id)
     assert event["event_data"]["after"]["name"] == "Research"
-    assert told["pagination"] == {
+    assert page["pagination"] == {
         "page": 1,
         "pageSize": 100,
         "totalCount": 1,
@@ -62,7 +62,7 @@ def test_an_event_has_cursors_shape(admin: httpx.Client) -> None:
         "hasNextPage": False,
         "hasPreviousPage": False,
     }
-    params = told["params"]
+    params = page["params"]
     assert params["teamId"] == "org_a"
     assert params["endDate"] - params["startDate"] == 7 * 86_400_000
 
@@ -84,11 +84,11 @@ def test_filters(admin: httpx.Client) -> None:
 
 def test_pages(admin: httpx.Client) -> None:
     whole = subjects(admin)
-    second = asked(admin, page=2, pageSize=1)
+    second = audit_page(admin, page=2, pageSize=1)
     assert [one["event_data"]["subject_id"] for one in second["events"]] == whole[1:2]
     assert second["pagination"]["hasNextPage"]
     assert second["pagination"]["hasPreviousPage"]
-    assert asked(admin, pageSize=900)["pagination"]["pageSize"] == 500
+    assert audit_page(admin, pageSize=900)["pagination"]["pageSize"] == 500
 
 
 def test_by_default_the_last_seven_days(admin: httpx.Client, served: Served) -> None:

@@ -63,16 +63,16 @@ def admin(served: Served) -> Iterator[httpx.Client]:
 def events(admin: httpx.Client, **question: object) -> dict[str, Any]:
     answer = admin.post("/teams/filtered-usage-events", json=question)
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
+    page: dict[str, Any] = answer.json()
+    return page
 
 
 def test_an_event_of_tokens_tells_its_tokens(admin: httpx.Client) -> None:
-    told = {
+    fields = {
         event["chargedCents"]: event.get("tokenUsage") for event in events(admin)["usageEvents"]
     }
     none = {"inputTokens": 0, "outputTokens": 0, "cacheWriteTokens": 0, "cacheReadTokens": 0}
-    assert told == {
+    assert fields == {
         3: none | {"inputTokens": 1830, "totalCents": 3},
         0.5: none | {"inputTokens": 2, "totalCents": 0.5},
         1: none | {"cacheReadTokens": 7, "totalCents": 1},
@@ -105,8 +105,8 @@ def test_filters_of_events(
 
 
 def test_a_page_is_never_larger_than_the_largest(admin: httpx.Client) -> None:
-    told = events(admin, pageSize=5_000)
-    assert told["pagination"] == {
+    page = events(admin, pageSize=5_000)
+    assert page["pagination"] == {
         "numPages": 1,
         "currentPage": 1,
         "pageSize": 1_000,
@@ -139,9 +139,9 @@ def test_members_of_a_group_have_their_spend_by_day(admin: httpx.Client) -> None
 
 
 def test_daily_usage_has_every_field_of_cursors_and_a_default_period(admin: httpx.Client) -> None:
-    told = admin.post("/teams/daily-usage-data", json={}).json()
-    assert told["period"]["endDate"] - told["period"]["startDate"] == 30 * DAY_MS
-    ann, ben = told["data"]
+    daily = admin.post("/teams/daily-usage-data", json={}).json()
+    assert daily["period"]["endDate"] - daily["period"]["startDate"] == 30 * DAY_MS
+    ann, ben = daily["data"]
     assert ann["day"] == TODAY.date().isoformat()
     assert ann["date"] == int(TODAY.timestamp() * 1000)
     assert (ann["subscriptionIncludedReqs"], ann["usageBasedReqs"], ann["usageEvents"]) == (2, 1, 3)
@@ -163,22 +163,22 @@ def test_daily_usage_has_every_field_of_cursors_and_a_default_period(admin: http
 def test_thirty_days_back_to_the_end_of_today_are_thirty_days(admin: httpx.Client) -> None:
     """As an exporter asks that counts days: midnight 30 days ago to the last millisecond today."""
     start = int((TODAY - timedelta(days=30)).timestamp() * 1000)
-    asked = {"startDate": start, "endDate": start + 31 * DAY_MS - 1}
-    assert admin.post("/teams/daily-usage-data", json=asked).status_code == 200
-    asked["endDate"] += 1
-    assert admin.post("/teams/daily-usage-data", json=asked).status_code == 400
+    period = {"startDate": start, "endDate": start + 31 * DAY_MS - 1}
+    assert admin.post("/teams/daily-usage-data", json=period).status_code == 200
+    period["endDate"] += 1
+    assert admin.post("/teams/daily-usage-data", json=period).status_code == 400
 
 
 def test_pages_of_daily_usage_have_idle_days_too(admin: httpx.Client) -> None:
     start = int((TODAY - timedelta(days=1)).timestamp() * 1000)
-    asked = {"startDate": start, "endDate": start + 2 * DAY_MS - 1, "page": 1, "pageSize": 9}
-    told = admin.post("/teams/daily-usage-data", json=asked).json()
-    assert [(row["userId"], row["day"], row["isActive"]) for row in told["data"]] == [
+    question = {"startDate": start, "endDate": start + 2 * DAY_MS - 1, "page": 1, "pageSize": 9}
+    page = admin.post("/teams/daily-usage-data", json=question).json()
+    assert [(row["userId"], row["day"], row["isActive"]) for row in page["data"]] == [
         (member, (TODAY - timedelta(days=ago)).date().isoformat(), ago == 0)
         for ago in (1, 0)
         for member in ("ann", "ben")
     ]
-    assert {row["email"] for row in told["data"]} == {"ann@example.com", "ben@example.com"}
+    assert {row["email"] for row in page["data"]} == {"ann@example.com", "ben@example.com"}
     before = {"startDate": start - DAY_MS, "endDate": start - 1, "page": 1}
     assert admin.post("/teams/daily-usage-data", json=before).json()["data"] == []
 
@@ -192,8 +192,8 @@ def test_two_exporters_written_for_cursor_find_what_they_read(
     start = int((TODAY - timedelta(days=30)).timestamp() * 1000)
     month = {"startDate": start, "endDate": start + 31 * DAY_MS - 1}
     with httpx.Client(base_url=served.url, headers=headers) as go:
-        asked: dict[str, Any] = {"headers": {"Content-Type": "application/json"}}
-        members = go.get("/teams/members", **asked).json()["teamMembers"]
+        options: dict[str, Any] = {"headers": {"Content-Type": "application/json"}}
+        members = go.get("/teams/members", **options).json()["teamMembers"]
         spend = go.post("/teams/spend", json={"page": 1, "pageSize": 1000}).json()
         daily = go.post("/teams/daily-usage-data", json=month).json()["data"]
         listed = go.post(

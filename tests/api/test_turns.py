@@ -78,19 +78,19 @@ def test_reads_and_health_are_never_behind_writes(served: Served) -> None:
     base = "/v1/organizations/org_a"
     served.control.store.turns.wait_s = 1.0
     with served.client("admin") as admin, served.client("admin", "org_b") as other:
-        begun, done = Event(), Event()
+        has_begun, may_end = Event(), Event()
 
         def write_long() -> None:
             with served.control.change("org_a", SETUP):
-                begun.set()
-                done.wait(NO_END_S)
+                has_begun.set()
+                may_end.wait(NO_END_S)
 
         def post(client: httpx.Client, number: int) -> httpx.Response:
             return client.post(f"{base}/groups", json={"name": f"G{number}"})
 
         with ThreadPoolExecutor(61) as pool:
             pool.submit(write_long)
-            assert begun.wait(NO_END_S)
+            assert has_begun.wait(NO_END_S)
             writes = [pool.submit(post, admin, number) for number in range(60)]
             try:
                 for _ in range(3):
@@ -99,7 +99,7 @@ def test_reads_and_health_are_never_behind_writes(served: Served) -> None:
                     assert httpx.get(f"{served.url}/health/ready/control-plane").status_code == 200
                 answers = [write.result(NO_END_S) for write in writes]
             finally:
-                done.set()
+                may_end.set()
         assert {answer.status_code for answer in answers} == {503}
         assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
         assert answers[0].json()["error"]["code"] == "busy"

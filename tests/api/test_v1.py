@@ -155,21 +155,21 @@ def test_a_wrong_cursor_is_refused(admin: httpx.Client, cursor: str) -> None:
 def test_keys_are_shown_once_rotated_and_revoked(admin: httpx.Client, served: Served) -> None:
     headers = {"Idempotency-Key": "key"}
     body = {"scope": "finance", "name": "export"}
-    made = admin.post(f"{ORG}/keys", json=body, headers=headers).json()
+    key = admin.post(f"{ORG}/keys", json=body, headers=headers).json()
     again = admin.post(f"{ORG}/keys", json=body, headers=headers).json()
-    assert again == made | {"secret": None}
+    assert again == key | {"secret": None}
     with served.control.store.read() as session:
-        row = session.get_one(ApiKey, made["id"])
-        assert made["secret"] not in repr(vars(row))
+        row = session.get_one(ApiKey, key["id"])
+        assert key["secret"] not in repr(vars(row))
     assert "secret" not in admin.get(f"{ORG}/keys").json()["items"][0]
 
     def works(secret: str) -> bool:
         return httpx.get(served.url + ORG, auth=(secret, "")).status_code == 200
 
-    assert works(made["secret"])
-    rotated = admin.post(f"{ORG}/keys/{made['id']}/rotate").json()
+    assert works(key["secret"])
+    rotated = admin.post(f"{ORG}/keys/{key['id']}/rotate").json()
     assert works(rotated["secret"])
-    assert not works(made["secret"])
+    assert not works(key["secret"])
     assert admin.delete(f"{ORG}/keys/{rotated['id']}").status_code == 204
     assert not works(rotated["secret"])
     assert admin.delete(f"{ORG}/keys/{rotated['id']}").status_code == 404
@@ -191,8 +191,8 @@ def test_the_operator_sets_prices_grants_and_settings(
     books = [row["book"] for row in admin.get(f"{ORG}/prices").json()["items"]]
     assert books == ["default", "organization"]
     for organization_id in ("org_a", "org_b"):
-        told = repr([record.fact for record in facts(served.control, organization_id)])
-        assert "book='default'" in told
+        published = repr([record.fact for record in facts(served.control, organization_id)])
+        assert "book='default'" in published
     grant = {"id": "g1", "pool_kind": "group", "pool_id": group, "amount_micro": 10}
     assert operator.post(f"{ORG}/grants", json=grant).status_code == 201
     assert operator.post(f"{ORG}/grants", json=grant).status_code == 409
@@ -237,8 +237,8 @@ def test_a_body_that_is_too_large_is_refused(admin: httpx.Client) -> None:
 
 
 def test_every_key_expires(admin: httpx.Client, served: Served) -> None:
-    made = admin.post(f"{ORG}/keys", json={"scope": "finance", "name": "export"}).json()
-    lives = datetime.fromisoformat(made["expires_at"]) - datetime.fromisoformat(made["created_at"])
+    key = admin.post(f"{ORG}/keys", json={"scope": "finance", "name": "export"}).json()
+    lives = datetime.fromisoformat(key["expires_at"]) - datetime.fromisoformat(key["created_at"])
     assert lives == timedelta(days=365)
     soon = (datetime.now(UTC) + timedelta(days=2)).isoformat()
     short = {"scope": "finance", "name": "export", "expires_at": soon}
@@ -246,7 +246,7 @@ def test_every_key_expires(admin: httpx.Client, served: Served) -> None:
     rotated = admin.post(f"{ORG}/keys/{stated['id']}/rotate").json()
     assert datetime.fromisoformat(rotated["expires_at"]) >= datetime.fromisoformat(soon)
     with served.control.store.write() as session:
-        session.get_one(ApiKey, made["id"]).expires_at = datetime.now(UTC)
-    assert httpx.get(served.url + ORG, auth=(made["secret"], "")).status_code == 401
+        session.get_one(ApiKey, key["id"]).expires_at = datetime.now(UTC)
+    assert httpx.get(served.url + ORG, auth=(key["secret"], "")).status_code == 401
     metrics = httpx.get(f"{served.url}/metrics").text
     assert "metering_api_keys_expiring 1.0" in metrics

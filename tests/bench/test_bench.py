@@ -51,10 +51,10 @@ def rate(workload: Workload, messages: list[Message]) -> Result:
         ("credits", workload.credits()),
     ):
         for offset, fact in enumerate(facts):
-            given = FactInput(
+            fact_input = FactInput(
                 topic, fact.partition, offset, fact.key, fact.value, AT, fact.partition
             )
-            outcome = decide_fact(given, state)
+            outcome = decide_fact(fact_input, state)
             assert outcome.applied is not None, outcome
             apply_changes(state, outcome.changes)
     seen = {

@@ -36,13 +36,13 @@ def run_command(tmp_path: Path) -> RunCommand:
         environment: Mapping[str, str] | None = None,
         stdin: str = "",
     ) -> "subprocess.CompletedProcess[str]":
-        given = environment_of(settings) if settings is not None else {}
+        variables = environment_of(settings) if settings is not None else {}
         return subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
             cwd=tmp_path,
             env={
                 **clean_environment({"METERING_DATA_DIR": str(tmp_path / ".metering")}),
-                **given,
+                **variables,
                 **(environment or {}),
             },
             input=stdin,

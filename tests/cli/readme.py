@@ -41,16 +41,16 @@ class Example:
 
 def blocks(text: str) -> list[list[Example]]:
     """The examples of each block, in order."""
-    return [_examples(found[1]) for found in BLOCK.finditer(text)]
+    return [_examples(block[1]) for block in BLOCK.finditer(text)]
 
 
 def with_outputs(text: str, outputs: list[str]) -> str:
     """The text with other outputs, one for each example."""
     remaining = iter(outputs)
 
-    def rewrite(found: re.Match[str]) -> str:
+    def rewrite(block: re.Match[str]) -> str:
         lines = []
-        for example in _examples(found[1]):
+        for example in _examples(block[1]):
             first, *more = example.command.split("\n")
             lines += [f"$ {first}", *(f"> {line}" for line in more)]
             output = next(remaining)

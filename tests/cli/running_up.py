@@ -40,19 +40,19 @@ class RunningUp:
     def wait_for(self, pattern: str, seconds: float = START_S) -> str:
         """The first match in what it says."""
         deadline = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.said)):
+        while not (match := re.search(pattern, self.said)):
             assert self.process.poll() is None, f"it ended:\n{self.said}"
             assert time.monotonic() < deadline, f"no {pattern!r} in:\n{self.said}"
             time.sleep(0.1)
-        return found[0]
+        return match[0]
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def child(self, command: str) -> psutil.Process:
         """The process of a part, by its command line."""
-        (found,) = [each for each in self.children() if command in " ".join(each.cmdline())]
-        return found
+        (process,) = [each for each in self.children() if command in " ".join(each.cmdline())]
+        return process
 
     def interrupt(self) -> int:
         """Ctrl-C; the exit code."""

@@ -32,7 +32,7 @@ def ours(
     reason: str, topic: str = "usage", part: str = "", appended_ms: int = APPENDED_MS
 ) -> Headers:
     """The headers that the worker adds."""
-    found = [
+    ours_first = [
         (headers.REASON, reason.encode()),
         (headers.DETAIL, b"because"),
         (headers.TOPIC, topic.encode()),
@@ -40,14 +40,14 @@ def ours(
         (headers.OFFSET, b"5"),
         (headers.APPEND_TIME_MS, str(appended_ms).encode()),
     ]
-    return [*found, (headers.PART, part.encode())] if part else found
+    return [*ours_first, (headers.PART, part.encode())] if part else ours_first
 
 
 @pytest.fixture
 async def settings(kafka: EmbeddedKafka, make_settings: MakeSettings) -> Settings:
-    made = make_settings()
-    await create_topics(made)
-    return made
+    own_settings = make_settings()
+    await create_topics(own_settings)
+    return own_settings
 
 
 async def put(settings: Settings, *letters: tuple[str, bytes | None, Headers]) -> None:
@@ -227,9 +227,9 @@ async def test_the_commands(settings: Settings, run_command: RunCommand) -> None
 
     listed = await run("dead-letters", "list", "--format", "json")
     name = json.loads(listed)["id"]
-    shown = await run("dead-letters", "show", name)
-    assert "ce_type: x" in shown
-    assert '{"n":1}' in shown
+    letter_text = await run("dead-letters", "show", name)
+    assert "ce_type: x" in letter_text
+    assert '{"n":1}' in letter_text
     assert await run("dead-letters", "show", name, "--raw") == '{"n":1}'
     assert "1 replayed" in await run("dead-letters", "replay", name)
     assert "1 were replayed before" in await run("dead-letters", "replay", name)

@@ -34,8 +34,8 @@ def about(subject: str, settings: Settings) -> Finding:
     """The finding about one thing, when neither Kafka nor ClickHouse answers."""
     nowhere = {"kafka_bootstrap": "127.0.0.1:1", "clickhouse_url": "http://127.0.0.1:1"}
     findings = asyncio.run(examine(settings.model_copy(update=nowhere)))
-    (found,) = [finding for finding in findings if finding.subject == subject]
-    return found
+    (only,) = [finding for finding in findings if finding.subject == subject]
+    return only
 
 
 async def test_before_and_after_set_up(
@@ -100,14 +100,14 @@ def test_looking_for_the_database_does_not_make_it(make_settings: MakeSettings) 
 
 def test_a_server_that_is_away_is_named_without_its_password(make_settings: MakeSettings) -> None:
     url = "postgresql://metering:hunter2@127.0.0.1:1/metering"
-    found = about("database", make_settings(database_url=url))
-    assert found.level == "wrong"
-    assert "metering:********@127.0.0.1:1" in found.text
-    assert "hunter2" not in found.text
+    finding = about("database", make_settings(database_url=url))
+    assert finding.level == "wrong"
+    assert "metering:********@127.0.0.1:1" in finding.text
+    assert "hunter2" not in finding.text
     url = "postgresql://127.0.0.1:1/metering?user=metering&password=hunter2&sslmode=disable"
-    found = about("database", make_settings(database_url=url))
-    assert "password=********&sslmode=disable&user=********" in found.text
-    assert "hunter2" not in found.text
+    finding = about("database", make_settings(database_url=url))
+    assert "password=********&sslmode=disable&user=********" in finding.text
+    assert "hunter2" not in finding.text
     assert about("database", make_settings(database_url="nonsense")).level == "wrong"
 
 
@@ -119,9 +119,9 @@ def test_publishing_that_has_stopped_says_what_to_do(make_settings: MakeSettings
         what = "Until `metering facts import` has run."
         write_halts(session, [Halt("org_a", "memberships", TOPIC_AHEAD, what)], datetime.now(UTC))
     store.close()
-    found = about("publishing", settings)
-    assert found.level == "wrong"
-    assert "metering facts import" in found.text
+    finding = about("publishing", settings)
+    assert finding.level == "wrong"
+    assert "metering facts import" in finding.text
 
 
 async def test_the_api_is_asked_and_its_release_compared(
@@ -148,6 +148,6 @@ def test_wrong_options_of_the_api(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("METERING_API_PORT", "many")
-    found = about("API", make_settings())
-    assert found.level == "wrong"
-    assert "METERING_API_PORT" in found.text
+    finding = about("API", make_settings())
+    assert finding.level == "wrong"
+    assert "METERING_API_PORT" in finding.text

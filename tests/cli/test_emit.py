@@ -47,9 +47,9 @@ async def emitted(settings: Settings, text: bytes) -> Outcome:
 
 @pytest.fixture
 async def settings(kafka: EmbeddedKafka, make_settings: MakeSettings) -> Settings:
-    made = make_settings()
-    await create_topics(made)
-    return made
+    own_settings = make_settings()
+    await create_topics(own_settings)
+    return own_settings
 
 
 async def test_lines_arrive_unchanged_under_their_organization(settings: Settings) -> None:

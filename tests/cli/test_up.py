@@ -48,11 +48,11 @@ def events_of(data_dir: Path, source: str) -> int:
     options = {"_env_file": data_dir / UP_FILE}
     client = connect(Settings(**options))  # type: ignore[arg-type]
     try:
-        found = client.query(
+        result = client.query(
             "SELECT count() FROM usage_rated WHERE source = {source:String} AND revision = 0",
             parameters={"source": source},
         )
-        return int(found.result_rows[0][0])
+        return int(result.result_rows[0][0])
     finally:
         client.close()
 
@@ -95,9 +95,9 @@ def first_run(data_dir: Path) -> None:
         assert second.process.wait(30) == 1
         assert f"already (pid {up.process.pid})" in second.said
         assert "all is well" in metering(data_dir, "doctor")
-        groups, made, table, *by_finance = paste(up.said)
+        groups, created, table, *by_finance = paste(up.said)
         assert names_of_groups(groups) == ["Editors", "Marketing", "Research"]
-        assert json.loads(made)["group"]["name"] == "Design"
+        assert json.loads(created)["group"]["name"] == "Design"
         spent = {group["name"]: group["spend_micro"] for group in json.loads(table)["items"]}
         assert set(spent) == {"Design", "Editors", "Marketing", "Research"}
         assert spent["Editors"] > 0
@@ -223,9 +223,9 @@ def test_facts_of_an_older_release_are_imported_beside_it(tmp_path: Path) -> Non
     up = RunningUp(data_dir)
     try:
         up.wait_for(r"continues with the data")
-        listed, made = paste(up.said)
+        listed, created = paste(up.said)
         assert json.loads(listed)["items"] == []
-        assert json.loads(made)["id"] == "org_1"
+        assert json.loads(created)["id"] == "org_1"
         metering(data_dir, "emit", "-", "--topic", "memberships", stdin=NOT_IN_THE_DATABASE)
         assert up.interrupt() == 0
     finally:

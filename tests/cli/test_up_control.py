@@ -30,11 +30,11 @@ NOVEMBER = datetime(2026, 11, 21, tzinfo=UTC)
 
 @pytest.fixture
 def settings(make_settings: MakeSettings, tmp_path: Path) -> Settings:
-    made = make_settings(data_dir=tmp_path, alias_secret="sixteen characters")
-    store = Store(database_url(made))
+    own_settings = make_settings(data_dir=tmp_path, alias_secret="sixteen characters")
+    store = Store(database_url(own_settings))
     migrate(store)
     store.close()
-    return made
+    return own_settings
 
 
 @pytest.fixture
@@ -62,9 +62,9 @@ def test_a_later_start_finds_everything_there(
     assert scope_of(control, secrets[0]) == ("operator", None)
     assert scope_of(control, secrets[1]) == ("admin", DEMO_ORGANIZATION)
     tables = (Organization, Member, Grant, ApiKey, OutboxFact)
-    there = [count(control, table) for table in tables]
+    counts = [count(control, table) for table in tables]
     assert prepare(settings, DataDirectory(tmp_path), with_demo=True) == ""
-    assert [count(control, table) for table in tables] == there
+    assert [count(control, table) for table in tables] == counts
     assert (directory.secret(OPERATOR_KEY), directory.secret(ADMIN_KEY)) == secrets
 
 
@@ -72,8 +72,8 @@ def test_killed_between_two_organizations(
     settings: Settings, control: Control, tmp_path: Path
 ) -> None:
     started_at = DemoState(tmp_path).started_at
-    wanted = demo.seed(ACME, started_at, started_at)
-    seed_organization(settings, wanted, demo.since(started_at))
+    seed = demo.seed(ACME, started_at, started_at)
+    seed_organization(settings, seed, demo.since(started_at))
     assert prepare(settings, DataDirectory(tmp_path), with_demo=True) == ""
     assert count(control, Organization) == len(demo.COMPANIES)
 
@@ -129,12 +129,12 @@ def test_months_that_came_since_get_their_grants(settings: Settings, control: Co
     with control.change(ACME.organization_id, SEEDER) as change:
         delete_group(change, "group_marketing")
     february = NOVEMBER + timedelta(days=80)
-    wanted = list(demo.grants(ACME, NOVEMBER, february))
-    added = add_grants(settings, ACME.organization_id, wanted, lambda: february)
+    grants = list(demo.grants(ACME, NOVEMBER, february))
+    added = add_grants(settings, ACME.organization_id, grants, lambda: february)
     # January, February and March: one group and two websites; the other group is gone.
     assert added == 9
     assert count(control, Grant) == before + added
-    assert add_grants(settings, ACME.organization_id, wanted, lambda: february) == 0
+    assert add_grants(settings, ACME.organization_id, grants, lambda: february) == 0
 
 
 @pytest.mark.parametrize(

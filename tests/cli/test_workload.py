@@ -40,8 +40,8 @@ def test_versions_are_gap_free_and_every_fact_decodes() -> None:
         versions = defaultdict(list)
         for record in records:
             versions[record.organization_id].append(record.version)
-        for found in versions.values():
-            assert found == list(range(1, len(found) + 1))
+        for numbers in versions.values():
+            assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_members_move_and_some_have_aliases() -> None:

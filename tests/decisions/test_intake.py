@@ -243,10 +243,10 @@ def test_an_absent_time_is_the_append_time_and_is_no_content() -> None:
 
 
 def test_an_offset_is_another_spelling_of_the_same_instant() -> None:
-    here, there = parse(cloud_event()), parse(replaced("time", '"2026-11-01T13:00:00+01:00"'))
-    assert here == there
-    assert isinstance(there, UsageEvent)
-    assert there.event_time.tzinfo is UTC
+    here, elsewhere = parse(cloud_event()), parse(replaced("time", '"2026-11-01T13:00:00+01:00"'))
+    assert here == elsewhere
+    assert isinstance(elsewhere, UsageEvent)
+    assert elsewhere.event_time.tzinfo is UTC
 
 
 def test_spellings_of_a_quantity_are_one_content() -> None:

@@ -125,12 +125,12 @@ def test_an_alias_passes_on_when_it_was_removed() -> None:
         ("alias m1 a@x", "-1h"),
     ):
         assert worker.publish(fact_from(text), instant(at)).applied is not None
-    found = []
+    stamps = []
     for number, at in enumerate(("-6h", "-4h", "-2h", "0")):
         row = worker.send(f"evt_{number}", subject="A@x", time=instant(at))
         assert isinstance(row, records.RatedEvent)
-        found.append((row.member_id, row.resolved_by, row.stamped_group_id))
-    assert found == [
+        stamps.append((row.member_id, row.resolved_by, row.stamped_group_id))
+    assert stamps == [
         ("A@x", "unknown", records.UNASSIGNED),
         ("user_42", "alias", "a"),
         ("A@x", "unknown", records.UNASSIGNED),

@@ -262,8 +262,8 @@ def test_the_price_is_as_of_the_events_time(prices: str, time: str, expected: st
         chosen: Any = "default" if book == "default" else "organization"
         worker.publish(records.PriceSet("m", int(price) * MICRO, chosen), instant(at))
     row = worker.send(type="m", time=instant(time), data={"quantity": 1})
-    found = row.reason.value if isinstance(row, Rejected) else row and str(row.cost_micro)
-    assert found == expected
+    actual = row.reason.value if isinstance(row, Rejected) else row and str(row.cost_micro)
+    assert actual == expected
 
 
 @pytest.mark.parametrize(

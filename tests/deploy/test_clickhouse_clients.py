@@ -146,8 +146,8 @@ def _copied(name: str, to: Path) -> Path:
 @pytest.mark.skipif(not shutil.which("go"), reason="go is not installed")
 def test_clickhouse_go(engine: EmbeddedClickHouse, tmp_path: Path) -> None:
     directory = _copied("go", tmp_path)
-    found = _output("go", "run", ".", *_arguments(engine), directory=directory)
-    assert found == [f"{way} 3 200000 1 4 45 true" for way in ("none", "lz4", "zstd", "gzip")]
+    lines = _output("go", "run", ".", *_arguments(engine), directory=directory)
+    assert lines == [f"{way} 3 200000 1 4 45 true" for way in ("none", "lz4", "zstd", "gzip")]
 
 
 @wants_clients
@@ -155,8 +155,8 @@ def test_clickhouse_go(engine: EmbeddedClickHouse, tmp_path: Path) -> None:
 def test_the_node_client(engine: EmbeddedClickHouse, tmp_path: Path) -> None:
     directory = _copied("node", tmp_path)
     _output("npm", "install", "--silent", "--no-audit", directory=directory)
-    found = _output("node", "client.mjs", *_arguments(engine), directory=directory)
-    assert found == [f"{way} true 3 200000 1 1 4 164" for way in ("plain", "compressed")]
+    lines = _output("node", "client.mjs", *_arguments(engine), directory=directory)
+    assert lines == [f"{way} true 3 200000 1 1 4 164" for way in ("plain", "compressed")]
 
 
 @wants_clients
@@ -166,7 +166,7 @@ def test_the_node_client(engine: EmbeddedClickHouse, tmp_path: Path) -> None:
 def test_clickhouse_jdbc(engine: EmbeddedClickHouse, tmp_path: Path) -> None:
     directory = _copied("java", tmp_path)
     _output("mvn", "-q", "-B", "dependency:copy-dependencies", directory=directory)
-    found = _output(
+    lines = _output(
         "java",
         "-cp",
         "target/dependency/*",
@@ -174,7 +174,7 @@ def test_clickhouse_jdbc(engine: EmbeddedClickHouse, tmp_path: Path) -> None:
         *_arguments(engine),
         directory=directory,
     )
-    assert found == [f"{way} true 3 4 200000 2 2 5 true true 2 true" for way in ("true", "false")]
+    assert lines == [f"{way} true 3 4 200000 2 2 5 true true 2 true" for way in ("true", "false")]
 
 
 @wants_clients

@@ -98,17 +98,17 @@ def _request(
 
 def test_rows_inserted_by_column_come_back(writer: Client) -> None:
     writer.insert("metering.events", [[7, 0], [8, 0]], column_names=["id", "at"])
-    found = writer.query(
+    result = writer.query(
         "SELECT id FROM metering.events WHERE id > {least:Int64} ORDER BY id",
         parameters={"least": 7},
     )
-    assert (found.column_names, found.result_rows) == (("id",), [(8,)])
+    assert (result.column_names, result.result_rows) == (("id",), [(8,)])
 
 
 def test_json_rows_go_in_unchanged(writer: Client) -> None:
     _insert_json(writer, ROWS)
-    found = writer.query("SELECT id, toString(at) FROM metering.events ORDER BY id").result_rows
-    assert found == [(1, "2026-11-01 12:00:00.123"), (2, "2026-11-02 00:00:00.000")]
+    rows = writer.query("SELECT id, toString(at) FROM metering.events ORDER BY id").result_rows
+    assert rows == [(1, "2026-11-01 12:00:00.123"), (2, "2026-11-02 00:00:00.000")]
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,11 @@ def test_a_bad_row_inserts_nothing(writer: Client) -> None:
 
 
 def test_an_empty_result_has_its_columns(writer: Client) -> None:
-    found = writer.query("SELECT id, at FROM metering.events WHERE id < 0 SETTINGS max_threads = 1")
-    assert (found.column_names, found.result_rows) == (("id", "at"), [])
-    assert [kind.name for kind in found.column_types] == ["Int64", "DateTime64(3, 'UTC')"]
+    result = writer.query(
+        "SELECT id, at FROM metering.events WHERE id < 0 SETTINGS max_threads = 1"
+    )
+    assert (result.column_names, result.result_rows) == (("id", "at"), [])
+    assert [kind.name for kind in result.column_types] == ["Int64", "DateTime64(3, 'UTC')"]
 
 
 def test_a_long_result_is_streamed(writer: Client) -> None:
@@ -225,9 +227,9 @@ def test_wrong_passwords_and_unknown_users_look_alike(engine: EmbeddedClickHouse
 
 
 def test_passwords_are_not_among_the_arguments(engine: EmbeddedClickHouse) -> None:
-    shown = " ".join(psutil.Process(engine.pid).cmdline())
-    assert engine.writer.password not in shown
-    assert engine.reader.password not in shown
+    arguments = " ".join(psutil.Process(engine.pid).cmdline())
+    assert engine.writer.password not in arguments
+    assert engine.reader.password not in arguments
     assert (engine.directory / "users.json").stat().st_mode & 0o077 == 0
 
 
@@ -270,8 +272,8 @@ def test_acknowledged_inserts_survive_kill_and_restart(tmp_path: Path) -> None:
             engine.kill()
         engine.start()
         client = _client(engine, engine.reader, "metering")
-        found = client.query("SELECT count(), uniqExact(id), max(id) FROM events").result_rows
-        assert found == [(60, 60, 59)]
+        rows = client.query("SELECT count(), uniqExact(id), max(id) FROM events").result_rows
+        assert rows == [(60, 60, 59)]
         client.close()
     finally:
         engine.kill()

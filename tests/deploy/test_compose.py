@@ -33,12 +33,12 @@ def _example_environment() -> dict[str, str]:
 
 def _compose() -> dict[str, Any]:
     """As Compose reads it: variables replaced from the example environment, merges applied."""
-    given = _example_environment()
+    environment = _example_environment()
 
     def replaced(variable: re.Match[str]) -> str:
         if variable["kind"] == "-":
-            return given.get(variable["name"], variable["text"])
-        return given[variable["name"]]
+            return environment.get(variable["name"], variable["text"])
+        return environment[variable["name"]]
 
     text = (PROJECT_ROOT / "docker-compose.yml").read_text()
     loaded: dict[str, Any] = yaml.safe_load(VARIABLE_PATTERN.sub(replaced, text))

@@ -122,13 +122,13 @@ if [[ $* == *install*maven* ]]; then cp "$STUBS/cat" "$STUBS/mvn"; touch "$STUBS
 def stubs() -> Iterator[Path]:
     """A PATH with the system's plain tools and nothing else, which anybody may read."""
     with tempfile.TemporaryDirectory() as name:
-        made = Path(name)
-        made.chmod(0o755)
+        directory = Path(name)
+        directory.chmod(0o755)
         for tool in TOOLS:
-            found = shutil.which(tool)
-            assert found is not None
-            (made / tool).symlink_to(found)
-        yield made
+            program = shutil.which(tool)
+            assert program is not None
+            (directory / tool).symlink_to(program)
+        yield directory
 
 
 def _stub(path: Path, text: str) -> None:
@@ -143,7 +143,7 @@ def _fresh(checkout: Path) -> Path:
     return checkout / "metering"
 
 
-def _asked(stubs: Path, name: str) -> list[str]:
+def _calls(stubs: Path, name: str) -> list[str]:
     file = stubs / f"{name}.asked"
     return file.read_text().splitlines() if file.exists() else []
 
@@ -174,7 +174,7 @@ def test_who_may_install_nothing_is_told_all_of_it_before_anything_is_fetched(
         "metering: missing: python3.11-venv maven; install them: "
         "sudo apt-get install --no-install-recommends python3.11-venv maven\n"
     )
-    assert _asked(stubs, "apt") == []
+    assert _calls(stubs, "apt") == []
 
 
 def test_an_address_of_jars_makes_up_for_maven(checkout: Path, stubs: Path) -> None:
@@ -200,17 +200,17 @@ def _set_up(checkout: Path, stubs: Path) -> "subprocess.CompletedProcess[str]":
 
 def test_mavens_own_jvm_is_enough(checkout: Path, stubs: Path) -> None:
     _set_up(checkout, stubs)
-    assert [line for line in _asked(stubs, "apt") if "install" in line] == [
+    assert [line for line in _calls(stubs, "apt") if "install" in line] == [
         "-q -y install --no-install-recommends maven"
     ]
-    assert not [line for line in _asked(stubs, "uv") if "jvm.lock" in line]
+    assert not [line for line in _calls(stubs, "uv") if "jvm.lock" in line]
 
 
 def test_uv_is_given_the_certificates_that_pip_is_configured_with(
     checkout: Path, stubs: Path
 ) -> None:
     _set_up(checkout, stubs)
-    assert {line.split()[0] for line in _asked(stubs, "uv")} == {"/etc/our-own.pem"}
+    assert {line.split()[0] for line in _calls(stubs, "uv")} == {"/etc/our-own.pem"}
 
 
 def test_a_long_step_shows_what_it_is_at(checkout: Path, stubs: Path) -> None:

@@ -37,14 +37,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl (package `openssl`)")
     directory = tmp_path_factory.mktemp("tls")
-    key, made, both = directory / "key.pem", directory / "ca.pem", directory / "broker.pem"
+    key, authority, both = directory / "key.pem", directory / "ca.pem", directory / "broker.pem"
     command = [
         *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
         *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
-        *("-keyout", str(key), "-out", str(made)),
+        *("-keyout", str(key), "-out", str(authority)),
     ]
     subprocess.run(command, check=True, capture_output=True)
-    both.write_text(key.read_text() + made.read_text())
+    both.write_text(key.read_text() + authority.read_text())
     return both
 
 
@@ -101,14 +101,14 @@ def _add_user(broker: EmbeddedKafka) -> None:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    given = {
+    variables = {
         f"METERING_{name.upper()}": str(
             value.get_secret_value() if hasattr(value, "get_secret_value") else value
         )
         for name in settings.model_fields_set
         if (value := getattr(settings, name)) is not None
     }
-    return {**os.environ, **given, "PYTHONPATH": str(ROOT)}
+    return {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
 
 
 async def _first_dead_letter(settings: Settings) -> Any:

@@ -25,8 +25,8 @@ def flip(content: bytes) -> bytes:
 
 
 def one(directory: Path, pattern: str) -> Path:
-    (found,) = directory.glob(pattern)
-    return found
+    (path,) = directory.glob(pattern)
+    return path
 
 
 def damage_each_otherwise(directory: Path) -> None:

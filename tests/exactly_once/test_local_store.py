@@ -90,8 +90,8 @@ def test_a_clock_that_went_back_discards_it(
 
 
 def segment(path: Path) -> Path:
-    (found,) = (path / "seen").glob("*.seen")
-    return found
+    (file,) = (path / "seen").glob("*.seen")
+    return file
 
 
 def rewrite(path: Path, change: Callable[[bytearray], None]) -> None:

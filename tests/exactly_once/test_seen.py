@@ -91,10 +91,10 @@ def test_finds_exactly_what_was_inserted(
         model |= new
         if kill == 3:  # between the store's write and the file's
             kept.kill()
-    asked = [*model, *unseen]
+    ids = [*model, *unseen]
     kept.store()
     kept.kill()
-    assert kept.ids.lookup(asked) == [model.get(identity, 0) for identity in asked]
+    assert kept.ids.lookup(ids) == [model.get(identity, 0) for identity in ids]
     assert len(kept.ids) == len(model)
 
 
@@ -140,17 +140,17 @@ def test_a_row_torn_by_a_kill_neither_matches_nor_hides_others(tmp_path: Path) -
     kept = Kept(tmp_path)
     kept.insert({bytes([1]) * 16: 4})
     kept.store()
-    wanted = bytes(16)
+    zeros = bytes(16)
     with kept.files()[0].open("r+b") as file:
         # The row of the id, all but its content: that is what makes a row count.
         file.seek(HEADER_BYTES)
         file.write(b"\0" * 8 + b"\7" * 8)
     kept.kill()
-    assert kept.ids.lookup([wanted, bytes([1]) * 16]) == [0, 4]
-    kept.insert({wanted: 5})
+    assert kept.ids.lookup([zeros, bytes([1]) * 16]) == [0, 4]
+    kept.insert({zeros: 5})
     kept.store()
     kept.kill()
-    assert kept.ids.lookup([wanted, bytes([1]) * 16]) == [5, 4]
+    assert kept.ids.lookup([zeros, bytes([1]) * 16]) == [5, 4]
     assert len(kept.ids) == 2
 
 
@@ -226,7 +226,7 @@ def test_zeroed_pages_are_found_before_an_id_is_trusted(tmp_path: Path) -> None:
     (path,) = kept.files()
     whole = path.read_bytes()
     in_checksums = HEADER_BYTES + kept.metas[0].capacity * ROW_BYTES
-    zeros, found = bytes(PAGE_BYTES), 0
+    zeros, damaged_count = bytes(PAGE_BYTES), 0
     for at in range(0, len(whole), PAGE_BYTES * 16):
         if whole[at : at + PAGE_BYTES] == zeros:
             continue
@@ -236,9 +236,9 @@ def test_zeroed_pages_are_found_before_an_id_is_trusted(tmp_path: Path) -> None:
         said = answer(kept, model)
         # What the last transaction changed of the checksums, the store itself knows.
         assert said == "damaged" or (said is True and at + PAGE_BYTES > in_checksums), at
-        found += said == "damaged"
+        damaged_count += said == "damaged"
         path.write_bytes(whole)
-    assert found > 15
+    assert damaged_count > 15
 
 
 @pytest.mark.parametrize("what", ["missing", "older", "newer", "truncated", "another", "empty"])

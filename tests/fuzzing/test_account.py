@@ -15,8 +15,8 @@ from tests.verification.offline import SETTINGS, played
 
 @pytest.fixture(scope="module")
 def contents(tmp_path_factory: pytest.TempPathFactory) -> Contents:
-    found, _, _ = played(tmp_path_factory.mktemp("played"), 300, 5)
-    return found
+    result, _, _ = played(tmp_path_factory.mktemp("played"), 300, 5)
+    return result
 
 
 def account_of(contents: Contents, tamper: Callable[[Contents], None]) -> Account:

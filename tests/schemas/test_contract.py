@@ -82,7 +82,7 @@ def test_every_record_of_an_example_fits_its_schema(example: Example) -> None:
 
 def test_examples_show_most_reasons() -> None:
     """What no example shows is tested elsewhere, and cannot be one record of one world."""
-    shown = {result.rejected.reason for e in INPUTS if (result := run(e)).rejected}
+    reasons = {result.rejected.reason for e in INPUTS if (result := run(e)).rejected}
     elsewhere = {
         Reason.TOO_LARGE,
         Reason.TOO_MANY_DIMENSIONS,
@@ -95,4 +95,4 @@ def test_examples_show_most_reasons() -> None:
         Reason.UNKNOWN_MEMBER,
         Reason.INTERNAL_ERROR,
     }
-    assert shown == set(Reason) - elsewhere
+    assert reasons == set(Reason) - elsewhere

@@ -128,8 +128,8 @@ def test_a_change_ends_the_running_cycle_where_the_next_begins(
             CalendarChange(at(changed), 7, anchor, zone),
         ]
     )
-    found = history.cycles_between(at("2026-11-05T00:00"), at("2026-12-31T23:00"))
-    assert [cycle.start for cycle in found][: len(cycles.split())] == [
+    cycle_list = history.cycles_between(at("2026-11-05T00:00"), at("2026-12-31T23:00"))
+    assert [cycle.start for cycle in cycle_list][: len(cycles.split())] == [
         at(f"2026-{start}") for start in cycles.split()
     ]
     assert history.cycle_at(at("2026-10-05T00:00")).end == at("2026-11-01T00:00")
@@ -183,9 +183,9 @@ def test_cycles_begin_where_the_settings_of_that_instant_say(changes: list[Calen
                 if not changes or (begun or in_order)[-1 if begun else 0] == change:
                     expected.add(start)
             day += timedelta(days=1)
-    found = BillingCalendar(changes).cycles_between(FIRST, LAST)
-    first, last = found[0].start, found[-1].start
-    assert [cycle.start for cycle in found] == sorted(
+    calendar_cycles = BillingCalendar(changes).cycles_between(FIRST, LAST)
+    first, last = calendar_cycles[0].start, calendar_cycles[-1].start
+    assert [cycle.start for cycle in calendar_cycles] == sorted(
         start for start in expected if first <= start <= last
     )
 

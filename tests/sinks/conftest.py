@@ -18,15 +18,15 @@ from warehouse.migrations import migrate
 async def settings(
     kafka: EmbeddedKafka, clickhouse: EmbeddedClickHouse, make_settings: MakeSettings
 ) -> Settings:
-    made = make_settings(
+    own_settings = make_settings(
         sink_batch_max_wait_s=0.2,
         sink_batch_max_rows=500,
         sink_metrics_port=free_port(),
         session_timeout_s=6.0,
     )
-    await create_topics(made)
-    migrate(made)
-    return made
+    await create_topics(own_settings)
+    migrate(own_settings)
+    return own_settings
 
 
 @pytest.fixture

@@ -122,24 +122,26 @@ def usage_records(numbers: Iterable[int], *, partitions: int = 4, **changes: Any
 
 @asynccontextmanager
 async def producer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
-    made = AIOKafkaProducer(
+    sender = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap, acks="all", linger_ms=2, **options
     )
-    await made.start()
+    await sender.start()
     try:
-        yield made
+        yield sender
     finally:
-        await made.stop()
+        await sender.stop()
 
 
 async def send(settings: Settings, records: Iterable[Sent]) -> None:
-    async with producer(settings) as made:
-        await send_with(made, settings, records)
+    async with producer(settings) as sender:
+        await send_with(sender, settings, records)
 
 
-async def send_with(made: AIOKafkaProducer, settings: Settings, records: Iterable[Sent]) -> None:
+async def send_with(sender: AIOKafkaProducer, settings: Settings, records: Iterable[Sent]) -> None:
     sent = [
-        await made.send(settings.topic(topic), value, key=key, partition=partition, headers=headers)
+        await sender.send(
+            settings.topic(topic), value, key=key, partition=partition, headers=headers
+        )
         for topic, partition, key, value, headers in records
     ]
     await asyncio.gather(*sent)
@@ -226,20 +228,20 @@ def sink_process(settings: Settings) -> Iterator[SinkProcess]:
 
 
 async def eventually(
-    ask: Callable[[], Any], wanted: Any, *, within_s: float = 30.0, every_s: float = 0.1
+    ask: Callable[[], Any], expected: Any, *, within_s: float = 30.0, every_s: float = 0.1
 ) -> None:
     """Ask in a thread until the answer is as wanted; an error counts as another answer."""
     deadline = time.monotonic() + within_s
-    found: Any = None
+    answer: Any = None
     while time.monotonic() < deadline:
         try:
-            found = await asyncio.to_thread(ask)
+            answer = await asyncio.to_thread(ask)
         except Exception as error:  # noqa: BLE001 - shown when time is up
-            found = error
-        if found == wanted:
+            answer = error
+        if answer == expected:
             return
         await asyncio.sleep(every_s)
-    raise AssertionError(f"after {within_s} s: {found!r}, not {wanted!r}")
+    raise AssertionError(f"after {within_s} s: {answer!r}, not {expected!r}")
 
 
 async def http_get(port: int, path: str) -> tuple[int, str]:
@@ -255,10 +257,10 @@ def allocation(pool: Any, grant_id: str, amount_micro: int) -> Allocation:
 
 
 def _as_environment(settings: Settings) -> dict[str, str]:
-    found = {}
+    variables = {}
     for name, value in settings:
         if value is None:
             continue
         raw = value.get_secret_value() if hasattr(value, "get_secret_value") else value
-        found[f"METERING_{name.upper()}"] = str(raw)
-    return found
+        variables[f"METERING_{name.upper()}"] = str(raw)
+    return variables

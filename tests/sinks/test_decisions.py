@@ -75,7 +75,7 @@ def test_a_block_is_due_when_its_first_record_has_waited() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "start", "end", "from_earliest", "outcome"),
+    ("committed", "start", "end", "from_earliest", "outcome"),
     [
         (7, 0, 9, False, (7, 0)),
         (7, 7, 7, False, (7, 0)),
@@ -89,13 +89,13 @@ def test_a_block_is_due_when_its_first_record_has_waited() -> None:
     ],
 )
 def test_first_position(
-    wanted: int | None, start: int, end: int, from_earliest: bool, outcome: Any
+    committed: int | None, start: int, end: int, from_earliest: bool, outcome: Any
 ) -> None:
     if isinstance(outcome, str):
         with pytest.raises(PositionLostError, match=outcome):
-            first_position("ledger/0", wanted, start, end, from_earliest)
+            first_position("ledger/0", committed, start, end, from_earliest)
     else:
-        assert first_position("ledger/0", wanted, start, end, from_earliest) == outcome
+        assert first_position("ledger/0", committed, start, end, from_earliest) == outcome
 
 
 def dead(
@@ -109,11 +109,11 @@ def dead(
         (headers.OFFSET, b"77"),
         (headers.APPEND_TIME_MS, b"1793620800000"),
     ]
-    found = SimpleNamespace(
+    record = SimpleNamespace(
         topic="dead-letters", partition=1, offset=5, timestamp=1793620801000,
         key=key, value=value, headers=[*given_headers, *ours],
     )  # fmt: skip
-    return json.loads(encode_dead_letter(found, "cluster"))
+    return json.loads(encode_dead_letter(record, "cluster"))
 
 
 def test_a_dead_letter_row_keeps_the_bytes_and_tells_whose_it_is() -> None:
@@ -155,11 +155,11 @@ def test_a_dead_letter_may_be_anything(value: bytes | None) -> None:
 
 @pytest.mark.parametrize("at", [b"9" * 18, b"253402300800000", b"-1", b"\xd9\xa1", b""])
 def test_an_append_time_that_no_table_holds_is_no_failure(at: bytes) -> None:
-    found = SimpleNamespace(
+    record = SimpleNamespace(
         topic="dead-letters", partition=1, offset=5, timestamp=2**62,
         key=b"k", value=b"v", headers=[(headers.APPEND_TIME_MS, at)],
     )  # fmt: skip
-    row = json.loads(encode_dead_letter(found, "cluster"))
+    row = json.loads(encode_dead_letter(record, "cluster"))
     assert datetime.fromisoformat(row["appended_at"]) < datetime(2300, 1, 1, tzinfo=UTC)
 
 

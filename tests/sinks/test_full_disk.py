@@ -39,15 +39,15 @@ def engine(disk: SmallDisk) -> Iterator[EmbeddedClickHouse]:
 async def settings(
     kafka: EmbeddedKafka, engine: EmbeddedClickHouse, make_settings: MakeSettings
 ) -> Settings:
-    made = make_settings(
+    own_settings = make_settings(
         sink_batch_max_rows=500,
         sink_batch_max_wait_s=0.2,
         sink_metrics_port=free_port(),
         **clickhouse_settings(engine),
     )
-    await create_topics(made)
-    migrate(made)
-    return made
+    await create_topics(own_settings)
+    migrate(own_settings)
+    return own_settings
 
 
 def rows(settings: Settings, table: str = "spend") -> Any:

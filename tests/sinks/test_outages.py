@@ -49,16 +49,16 @@ def own_kafka(tmp_path: Path) -> Iterator[EmbeddedKafka]:
 async def settings(
     kafka: EmbeddedKafka, own_clickhouse: EmbeddedClickHouse, make_settings: MakeSettings
 ) -> Settings:
-    made = make_settings(
+    own_settings = make_settings(
         sink_batch_max_rows=1_000,
         sink_batch_max_wait_s=0.2,
         sink_metrics_port=free_port(),
         session_timeout_s=6.0,
         **clickhouse_settings(own_clickhouse),
     )
-    await create_topics(made)
-    migrate(made)
-    return made
+    await create_topics(own_settings)
+    migrate(own_settings)
+    return own_settings
 
 
 def totals(settings: Settings) -> Any:
@@ -77,10 +77,10 @@ def expected(count: int) -> tuple[int, int, int]:
 
 
 async def feed(settings: Settings, count: int, a_second: int) -> None:
-    async with producer(settings) as made:
+    async with producer(settings) as sender:
         for begin in range(0, count, a_second // 10):
             end = min(count, begin + a_second // 10)
-            await send_with(made, settings, usage_records(range(begin, end)))
+            await send_with(sender, settings, usage_records(range(begin, end)))
             await asyncio.sleep(0.1)
 
 
@@ -141,9 +141,9 @@ async def test_an_idle_sink_is_not_ready_while_clickhouse_is_away(
         await eventually_ready(ready, (200, False))
 
 
-async def eventually_ready(ask: Callable[[], Awaitable[Any]], wanted: Any) -> None:
+async def eventually_ready(ask: Callable[[], Awaitable[Any]], expected: Any) -> None:
     async with asyncio.timeout(30):
-        while await ask() != wanted:  # noqa: ASYNC110 - a port has no event
+        while await ask() != expected:  # noqa: ASYNC110 - a port has no event
             await asyncio.sleep(0.1)
 
 
@@ -162,26 +162,26 @@ async def test_a_stop_while_clickhouse_is_down_is_quick_and_loses_nothing(
 async def test_kafka_down_for_a_while(
     own_kafka: EmbeddedKafka, clickhouse: EmbeddedClickHouse, make_settings: MakeSettings
 ) -> None:
-    made = make_settings(
+    settings = make_settings(
         kafka_bootstrap=own_kafka.bootstrap,
         sink_metrics_port=free_port(),
         sink_batch_max_wait_s=0.2,
         session_timeout_s=6.0,
     )
-    await create_topics(made)
-    migrate(made)
+    await create_topics(settings)
+    migrate(settings)
     await asyncio.to_thread(own_kafka.stop)
-    async with running_sink(made):  # it starts before Kafka does
+    async with running_sink(settings):  # it starts before Kafka does
         await asyncio.sleep(1)
-        assert (await http_get(made.sink_metrics_port, "/health/ready"))[0] == 503
+        assert (await http_get(settings.sink_metrics_port, "/health/ready"))[0] == 503
         await asyncio.to_thread(own_kafka.start)
-        await send(made, usage_records(range(500)))
-        await eventually(lambda: totals(made), expected(500))
+        await send(settings, usage_records(range(500)))
+        await eventually(lambda: totals(settings), expected(500))
         await asyncio.to_thread(own_kafka.kill)
         await asyncio.sleep(2)
         await asyncio.to_thread(own_kafka.start)
-        await send(made, usage_records(range(500, 1_000)))
-        await eventually(lambda: totals(made), expected(1_000), within_s=60)
+        await send(settings, usage_records(range(500, 1_000)))
+        await eventually(lambda: totals(settings), expected(1_000), within_s=60)
 
 
 async def test_two_sinks_share_and_take_over(settings: Settings) -> None:

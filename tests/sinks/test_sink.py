@@ -81,22 +81,24 @@ async def test_all_four_topics_become_rows_unchanged(settings: Settings, client:
 
 async def test_billing_cycles_follow_the_settings(settings: Settings, client: Any) -> None:
     fact = '{"type":"organization_created","billing_anchor_day":15,"time_zone":"Asia/Tokyo"}'
-    told = codec.encode(fact_applied(1, "organization_created", fact=fact))
+    encoded_fact = codec.encode(fact_applied(1, "organization_created", fact=fact))
     async with running_sink(settings):
-        await send(settings, [("facts-applied", 2, b"org_1", told, [])])
-        asked = (
+        await send(settings, [("facts-applied", 2, b"org_1", encoded_fact, [])])
+        statement = (
             "SELECT toString(ends_at) FROM billing_cycles WHERE organization_id = 'org_1' "
             "AND starts_at <= '2026-11-10' AND ends_at > '2026-11-10'"
         )
-        await eventually(lambda: client.query(asked).result_rows, [("2026-11-14 15:00:00.000000",)])
+        await eventually(
+            lambda: client.query(statement).result_rows, [("2026-11-14 15:00:00.000000",)]
+        )
 
 
 async def test_aborted_transactions_are_never_seen(settings: Settings, client: Any) -> None:
-    async with producer(settings, transactional_id=f"{settings.app_id}-p") as made:
+    async with producer(settings, transactional_id=f"{settings.app_id}-p") as sender:
         for number in range(6):
-            await made.begin_transaction()
-            await send_with(made, settings, usage_records(range(number * 10, number * 10 + 10)))
-            await (made.abort_transaction() if number % 2 else made.commit_transaction())
+            await sender.begin_transaction()
+            await send_with(sender, settings, usage_records(range(number * 10, number * 10 + 10)))
+            await (sender.abort_transaction() if number % 2 else sender.commit_transaction())
     committed = [n for n in range(60) if n // 10 % 2 == 0]
     async with running_sink(settings):
         await eventually(lambda: count_and_sum(client), (30, sum(committed)))

@@ -36,10 +36,10 @@ async def test_missing_ones_are_made_though_another_is_wrong(
     await admin.create_topics([NewTopic(settings.topic("ledger"), 4, 1)])
     await admin.close()
 
-    with pytest.raises(TopicsError) as found:
+    with pytest.raises(TopicsError) as refusal:
         await create_topics(settings)
-    assert "it must be LogAppendTime" in str(found.value)
-    assert "kafka-configs.sh --alter --topic" in str(found.value)
+    assert "it must be LogAppendTime" in str(refusal.value)
+    assert "kafka-configs.sh --alter --topic" in str(refusal.value)
     with pytest.raises(TopicsError):
         await create_topics(settings)
 

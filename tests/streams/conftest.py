@@ -10,6 +10,6 @@ from tests.streams.partition import Partition
 
 @pytest.fixture
 def partition(tmp_path: Path) -> Iterator[Partition]:
-    made = Partition(tmp_path)
-    yield made
-    made.store.close()
+    fresh = Partition(tmp_path)
+    yield fresh
+    fresh.store.close()

@@ -110,11 +110,11 @@ async def test_partitions_that_go_elsewhere_take_their_gauges_with_them(
     settings = [of(make_settings, own_kafka, tmp_path, name) for name in ("one", "two", "three")]
     await create_topics(settings[0])
     with worker(settings[0]) as one:
-        eventually(lambda: one.partitions_by(GAUGES), lambda told: told == [{0, 1}] * 3)
+        eventually(lambda: one.partitions_by(GAUGES), lambda gauges: gauges == [{0, 1}] * 3)
         with worker(settings[1]) as two:
             eventually(
                 lambda: [one.partitions_by(GAUGES), two.partitions_by(GAUGES)],
-                lambda told: sorted(map(str, told)) == [str([{n}] * 3) for n in range(2)],
+                lambda gauges: sorted(map(str, gauges)) == [str([{n}] * 3) for n in range(2)],
             )
             # There is none for the third: it could take over, and knows whether Kafka answers.
             with worker(settings[2]) as three:

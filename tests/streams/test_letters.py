@@ -19,13 +19,13 @@ from tests.streams.partition import (
 def test_a_dead_letter_keeps_its_bytes_and_says_where_it_was(partition: Partition) -> None:
     record = Record(b"\xff\x00 no json", key=None, headers=[("a", b"1")], offset=17)
     refused = partition.run(UsageStep(SETTINGS), record).of(topics.DEAD_LETTERS)
-    [(_, key, value, found, to)] = refused
+    [(_, key, value, letter_headers, to)] = refused
     assert (key, value, to) == (None, b"\xff\x00 no json", None)
-    assert found["a"] == b"1"
-    assert found[headers.OFFSET] == b"17"
-    assert found[headers.TOPIC] == b"usage"
-    assert found[headers.APPEND_TIME_MS] == str(record.timestamp).encode()
-    assert found[headers.DETAIL]
+    assert letter_headers["a"] == b"1"
+    assert letter_headers[headers.OFFSET] == b"17"
+    assert letter_headers[headers.TOPIC] == b"usage"
+    assert letter_headers[headers.APPEND_TIME_MS] == str(record.timestamp).encode()
+    assert letter_headers[headers.DETAIL]
 
 
 def test_a_value_too_large_for_one_record_is_kept_in_parts(
@@ -47,8 +47,8 @@ def test_a_record_with_more_beside_its_value_than_a_letter_holds_is_packed(
     letters = partition.run(UsageStep(SETTINGS), record).of(topics.DEAD_LETTERS)
     assert {(row[1], row[3][headers.PACKED]) for row in letters} == {(None, b"record-batch")}
     packed = b"".join(row[2] for row in letters)
-    (found,) = fetcher.MemoryRecords(packed).next_batch()
-    assert (found.key, found.value, list(found.headers)) == (
+    (kept,) = fetcher.MemoryRecords(packed).next_batch()
+    assert (kept.key, kept.value, list(kept.headers)) == (
         record.key,
         record.value,
         record.headers,
@@ -59,7 +59,9 @@ def test_records_that_cannot_be_unpacked_are_one_letter(partition: Partition) ->
     packed = bytes(100)
     unreadable = Unreadable(5, 1_000, packed, 3, "The record batch is kept.", is_too_large=True)
     for step in (UsageStep(SETTINGS), FactStep(topics.CREDITS, SETTINGS)):
-        [(_, key, value, found, _)] = partition.run(step, unreadable).of(topics.DEAD_LETTERS)
+        [(_, key, value, letter_headers, _)] = partition.run(step, unreadable).of(
+            topics.DEAD_LETTERS
+        )
         assert (key, value) == (None, packed)
-        assert found[headers.REASON] == b"too_large"
-        assert found[headers.DETAIL] == b"The record batch is kept."
+        assert letter_headers[headers.REASON] == b"too_large"
+        assert letter_headers[headers.DETAIL] == b"The record batch is kept."

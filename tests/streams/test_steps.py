@@ -51,9 +51,9 @@ def test_a_refused_event_is_not_seen(partition: Partition) -> None:
 def test_an_event_that_is_too_large_to_be_sent_on_is_refused(partition: Partition) -> None:
     stranger = stranger_organization()
     record = usage(organizationid=stranger, key=None, headers=[("a", b"x" * 1_048_300)])
-    done = partition.run(UsageStep(SETTINGS), record)
-    assert done.reasons() == [Reason.TOO_LARGE]
-    assert done.of(topics.USAGE) == []
+    result = partition.run(UsageStep(SETTINGS), record)
+    assert result.reasons() == [Reason.TOO_LARGE]
+    assert result.of(topics.USAGE) == []
 
 
 def test_every_batch_stays_within_what_its_topic_takes(partition: Partition) -> None:
@@ -75,12 +75,12 @@ def test_an_event_in_another_partition_is_sent_on_once(partition: Partition) -> 
     home = (murmur2(stranger.encode()) & 0x7FFFFFFF) % SETTINGS.partitions
     record = usage(organizationid=stranger, key=None, headers=[("a", b"1")])
     sent = partition.run(UsageStep(SETTINGS), record)
-    [(topic, key, value, found, to)] = sent.emitted
+    [(topic, key, value, sent_headers, to)] = sent.emitted
     assert (topic, key, value, to) == (topics.USAGE, stranger.encode(), record.value, home)
-    assert found["a"] == b"1"
-    assert found[topics.ORIGINAL_APPEND_TIME_HEADER] == str(record.timestamp).encode()
+    assert sent_headers["a"] == b"1"
+    assert sent_headers[topics.ORIGINAL_APPEND_TIME_HEADER] == str(record.timestamp).encode()
     assert sent.metrics["misrouted"] == 1
-    again = Record(record.value, key, list(found.items()))
+    again = Record(record.value, key, list(sent_headers.items()))
     assert partition.run(UsageStep(SETTINGS), again).reasons() == ["wrong_partition"]
 
 
@@ -96,10 +96,10 @@ def test_a_decision_that_raises_refuses_its_event_only(
         return decide(event, *rest)
 
     monkeypatch.setattr(steps, "decide_usage", broken)
-    done = partition.run(UsageStep(SETTINGS), usage("e1"), usage("bad"), usage("e2"))
-    assert len(done.of(topics.USAGE_RATED)) == 2
-    assert done.reasons() == [Reason.INTERNAL_ERROR]
-    assert b"ZeroDivisionError" in done.of(topics.DEAD_LETTERS)[0][3][headers.DETAIL]
+    result = partition.run(UsageStep(SETTINGS), usage("e1"), usage("bad"), usage("e2"))
+    assert len(result.of(topics.USAGE_RATED)) == 2
+    assert result.reasons() == [Reason.INTERNAL_ERROR]
+    assert b"ZeroDivisionError" in result.of(topics.DEAD_LETTERS)[0][3][headers.DETAIL]
 
 
 def test_a_bug_that_hits_everything_refuses_each_event_and_goes_on(
@@ -108,9 +108,9 @@ def test_a_bug_that_hits_everything_refuses_each_event_and_goes_on(
     known_organization(partition)
     monkeypatch.setattr(steps, "decide_usage", None)
     step = UsageStep(SETTINGS)
-    done = partition.run(step, *(usage(f"e{number}") for number in range(300)))
-    assert done.reasons() == [Reason.INTERNAL_ERROR] * 300
-    assert done.metrics["internal_errors"] == 300
+    result = partition.run(step, *(usage(f"e{number}") for number in range(300)))
+    assert result.reasons() == [Reason.INTERNAL_ERROR] * 300
+    assert result.metrics["internal_errors"] == 300
     monkeypatch.undo()
     later = partition.run(step, *(usage(f"e{number}") for number in range(300)))
     assert len(later.of(topics.USAGE_RATED)) == 300
@@ -145,8 +145,8 @@ def test_a_fact_in_another_partition_is_refused_and_changes_nothing(partition: P
 def test_a_record_whose_time_no_calendar_has_is_judged_as_of_its_end(partition: Partition) -> None:
     known_organization(partition)
     records = [usage(f"e{at}", timestamp=at) for at in (-1, 0, 253_402_300_800_000, 2**62)]
-    done = partition.run(UsageStep(SETTINGS), *records)
-    assert len(done.of(topics.USAGE_RATED)) + len(done.reasons()) == len(records)
+    result = partition.run(UsageStep(SETTINGS), *records)
+    assert len(result.of(topics.USAGE_RATED)) + len(result.reasons()) == len(records)
 
 
 def test_what_expired_is_forfeited_after_the_grace_once(partition: Partition) -> None:
@@ -167,11 +167,11 @@ def test_what_expired_is_forfeited_after_the_grace_once(partition: Partition) ->
     step = ForfeitStep(SETTINGS)
     early = partition.run(step, now=NOW + timedelta(seconds=3599))
     assert early.emitted == []
-    done = partition.run(step, now=NOW + timedelta(seconds=3600))
-    postings = [msgspec.json.decode(row[2]) for row in done.of(topics.LEDGER)]
+    result = partition.run(step, now=NOW + timedelta(seconds=3600))
+    postings = [msgspec.json.decode(row[2]) for row in result.of(topics.LEDGER)]
     assert {row["entry_id"] for row in postings} == {"forfeit:g"}
     assert sorted(row["amount_micro"] for row in postings) == [-1000, 1000]
-    assert done.metrics["forfeited"] == 1000
+    assert result.metrics["forfeited"] == 1000
     assert partition.run(step, now=NOW + timedelta(days=9)).emitted == []
 
 
@@ -224,7 +224,7 @@ def test_an_entry_of_the_clock_that_fails_stops_no_other(
 
     monkeypatch.setattr(steps, "decide_forfeit", broken)
     step, later = ForfeitStep(SETTINGS), NOW + timedelta(hours=2)
-    done = partition.run(step, now=later)
-    assert (done.metrics["forfeited"], done.metrics["internal_errors"]) == (2000, 1)
+    result = partition.run(step, now=later)
+    assert (result.metrics["forfeited"], result.metrics["internal_errors"]) == (2000, 1)
     monkeypatch.undo()
     assert partition.run(step, now=later).metrics["forfeited"] == 1000

@@ -59,7 +59,7 @@ def event(number: int) -> bytes:
     )
 
 
-async def read(settings: Settings, topic: str, partition: int, wanted: int) -> list[Any]:
+async def read(settings: Settings, topic: str, partition: int, count: int) -> list[Any]:
     """So many committed records; waits for them."""
     tp = TopicPartition(settings.topic(topic), partition)
     consumer = AIOKafkaConsumer(
@@ -68,13 +68,13 @@ async def read(settings: Settings, topic: str, partition: int, wanted: int) -> l
         auto_offset_reset="earliest",
         enable_auto_commit=False,
     )
-    found: list[Any] = []
+    records: list[Any] = []
     async with consumer:
         consumer.assign([tp])
-        while len(found) < wanted:
+        while len(records) < count:
             for some in (await consumer.getmany(tp, timeout_ms=500)).values():
-                found += some
-    return found
+                records += some
+    return records
 
 
 async def test_many_misrouted_events_and_grants_that_expire_at_once_are_written_in_batches(

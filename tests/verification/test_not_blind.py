@@ -47,12 +47,12 @@ def value(record: Record) -> Any:
 
 def test_pipeline_and_model_agree_on_what_was_not_tampered_with(good: Played) -> None:
     contents, expected, settled_at = good
-    found: Verdict = replay(contents, SETTINGS, expected, settled_at)
-    assert found.differences.first == []
-    assert found.counts["input"] >= 1_500
-    assert found.counts["rated"] > 1_100
-    assert found.counts["duplicates"] > 30
-    assert len(found.reasons) > 12
+    result: Verdict = replay(contents, SETTINGS, expected, settled_at)
+    assert result.differences.first == []
+    assert result.counts["input"] >= 1_500
+    assert result.counts["rated"] > 1_100
+    assert result.counts["duplicates"] > 30
+    assert len(result.reasons) > 12
     assert any(value(each)["kind"] == "forfeit" for each in contents.records[topics.LEDGER])
     assert any(value(each)["kind"] == "group_deleted" for each in contents.records[topics.LEDGER])
 
@@ -61,9 +61,9 @@ def test_pipeline_and_model_agree_on_what_was_not_tampered_with(good: Played) ->
     "topic", [topics.USAGE_RATED, topics.DEAD_LETTERS, topics.LEDGER, topics.FACTS_APPLIED]
 )
 def test_a_dropped_record_is_missed(good: Played, topic: str) -> None:
-    found = verdict(good, lambda records: records[topic].pop(len(records[topic]) // 2))
-    assert found.lost >= 1 or found.wrong >= 1
-    assert found.first
+    result = verdict(good, lambda records: records[topic].pop(len(records[topic]) // 2))
+    assert result.lost >= 1 or result.wrong >= 1
+    assert result.first
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_a_record_that_is_there_twice_is_noticed(good: Played, topic: str) -> No
     def twice(records: dict[str, list[Any]]) -> None:
         records[topic].insert(len(records[topic]) // 2, records[topic][len(records[topic]) // 2])
 
-    found = verdict(good, twice)
-    assert found.duplicated >= 1
+    result = verdict(good, twice)
+    assert result.duplicated >= 1
 
 
 @pytest.mark.parametrize(
@@ -96,17 +96,17 @@ def test_an_amount_changed_by_one_is_noticed(good: Played, field: str) -> None:
         record = records[topics.USAGE_RATED][700]
         changed(record, **{field: value(record)[field] + 1})
 
-    found = verdict(good, tamper)
-    assert (found.lost, found.duplicated, found.wrong) == (0, 0, 1)
-    assert field in found.first[0]
+    result = verdict(good, tamper)
+    assert (result.lost, result.duplicated, result.wrong) == (0, 0, 1)
+    assert field in result.first[0]
 
 
 @pytest.mark.parametrize("field", ["stamped_group_id", "member_id", "funding_group_id", "currency"])
 def test_a_changed_stamp_is_noticed(good: Played, field: str) -> None:
-    found = verdict(
+    result = verdict(
         good, lambda records: changed(records[topics.USAGE_RATED][700], **{field: "other"})
     )
-    assert found.wrong == 1
+    assert result.wrong == 1
 
 
 def test_two_rows_in_the_wrong_order_are_noticed(good: Played) -> None:
@@ -122,8 +122,8 @@ def test_a_posting_changed_by_one_is_noticed(good: Played) -> None:
         record = records[topics.LEDGER][10]
         changed(record, amount_micro=value(record)["amount_micro"] + 1)
 
-    found = verdict(good, tamper)
-    assert any("sums to" in text for text in found.first)
+    result = verdict(good, tamper)
+    assert any("sums to" in text for text in result.first)
 
 
 def test_a_balance_changed_by_one_is_noticed(good: Played) -> None:
@@ -202,8 +202,8 @@ def test_credits_that_lapse_before_usage_which_came_in_time_are_noticed(tmp_path
     usage = Message(topics.USAGE, b"org_1", msgspec.json.encode(event))
     offline.send_usage_behind_the_clock(usage, 3)
     offline.close()
-    (found,) = replay(offline.contents, SETTINGS, {}, offline.now).differences.first
-    assert "lapsed before event 'late'" in found
+    (sentence,) = replay(offline.contents, SETTINGS, {}, offline.now).differences.first
+    assert "lapsed before event 'late'" in sentence
 
 
 def test_a_deletion_that_no_credits_felt_is_told_by_the_first_event_after_it(

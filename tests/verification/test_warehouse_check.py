@@ -26,7 +26,7 @@ def answers(contents: Contents, monkeypatch: pytest.MonkeyPatch) -> Answers:
     """What a right ClickHouse answers, by the view that is asked; to be tampered with."""
     rated = [decode_rated(record.value) for record in contents.records[topics.USAGE_RATED]]
     ledger = [decode_posting(record.value) for record in contents.records[topics.LEDGER]]
-    made: Answers = {
+    rows_by_view: Answers = {
         "FROM usage_rated": [warehouse_check._values(row) for row in rated],
         "FROM ledger": [
             [
@@ -46,9 +46,9 @@ def answers(contents: Contents, monkeypatch: pytest.MonkeyPatch) -> Answers:
     monkeypatch.setattr(
         warehouse_check,
         "rows",
-        lambda _, statement: next(rows for view, rows in made.items() if view in statement),
+        lambda _, statement: next(rows for view, rows in rows_by_view.items() if view in statement),
     )
-    return made
+    return rows_by_view
 
 
 def rated_differences(contents: Contents) -> Differences:

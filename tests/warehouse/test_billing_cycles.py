@@ -14,7 +14,9 @@ from tests.warehouse.conftest import Put
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 
 
-def told(version: int, effective_at: datetime, anchor: int, zone: str, **more: Any) -> FactApplied:
+def settings_fact(
+    version: int, effective_at: datetime, anchor: int, zone: str, **more: Any
+) -> FactApplied:
     kind = "organization_created" if version == 1 else "organization_settings"
     fact = f'{{"type":"{kind}","billing_anchor_day":{anchor},"time_zone":"{zone}"}}'
     return fact_applied(version, kind, effective_at=effective_at, fact=fact, **more)
@@ -45,9 +47,12 @@ async def test_cycles_in_sql_are_those_of_the_calendar(
         CalendarChange(datetime(2026, 3, 20, 12, 0, 0, 1, tzinfo=UTC), 4, 15, "Asia/Tokyo"),
         CalendarChange(datetime(2026, 6, 20, tzinfo=UTC), 9, 31, "America/New_York"),
     ]
-    facts = [told(one.version, one.effective_at, one.anchor_day, one.time_zone) for one in changes]
+    facts = [
+        settings_fact(one.version, one.effective_at, one.anchor_day, one.time_zone)
+        for one in changes
+    ]
     put("facts_applied_rows", [*facts, *facts])
-    put("facts_applied_rows", [told(1, NOW, 9, "UTC", organization_id="org_2")])
+    put("facts_applied_rows", [settings_fact(1, NOW, 9, "UTC", organization_id="org_2")])
     assert await write(settings) == 2
     calendar = BillingCalendar(changes)
     rows = cycles_in_sql(client, "org_1")
@@ -56,7 +61,7 @@ async def test_cycles_in_sql_are_those_of_the_calendar(
     assert rows[0][0] < changes[0].effective_at - timedelta(days=700)
     assert await write(settings) == 0
 
-    put("facts_applied_rows", [told(12, NOW, 5, "UTC", organization_id="org_1")])
+    put("facts_applied_rows", [settings_fact(12, NOW, 5, "UTC", organization_id="org_1")])
     assert await write(settings) == 1
     running = [row for row in cycles_in_sql(client, "org_1") if row[0] <= NOW < row[1]]
     assert [row[1] for row in running] == [datetime(2026, 12, 5, tzinfo=UTC)]
@@ -65,7 +70,7 @@ async def test_cycles_in_sql_are_those_of_the_calendar(
 async def test_cycles_are_extended_as_time_goes_by(
     settings: Settings, client: Any, put: Put
 ) -> None:
-    put("facts_applied_rows", [told(1, NOW, 1, "UTC")])
+    put("facts_applied_rows", [settings_fact(1, NOW, 1, "UTC")])
     assert await write(settings, NOW - timedelta(days=800)) == 1
     assert await write(settings, datetime.now(UTC)) == 1
     assert await write(settings, datetime.now(UTC)) == 0
@@ -74,8 +79,8 @@ async def test_cycles_are_extended_as_time_goes_by(
 async def test_an_unknown_time_zone_does_not_hold_up_others(
     settings: Settings, client: Any, put: Put
 ) -> None:
-    put("facts_applied_rows", [told(1, NOW, 1, "Mars/Olympus", organization_id="org_0")])
-    put("facts_applied_rows", [told(1, NOW, 1, "UTC")])
+    put("facts_applied_rows", [settings_fact(1, NOW, 1, "Mars/Olympus", organization_id="org_0")])
+    put("facts_applied_rows", [settings_fact(1, NOW, 1, "UTC")])
     assert await write(settings) == 1
     assert cycles_in_sql(client, "org_0") == []
 
@@ -86,7 +91,10 @@ async def test_spend_by_cycle_counts_every_event_once(
     """The statement that the view's comment shows."""
     put(
         "facts_applied_rows",
-        [told(1, NOW - timedelta(days=90), 1, "UTC"), told(2, NOW, 15, "Europe/Berlin")],
+        [
+            settings_fact(1, NOW - timedelta(days=90), 1, "UTC"),
+            settings_fact(2, NOW, 15, "Europe/Berlin"),
+        ],
     )
     await write(settings)
     days = [NOW + timedelta(hours=6 * number) for number in range(-300, 300)]

@@ -74,14 +74,14 @@ def test_json_has_the_row_the_facts_and_the_money(
         monkeypatch, explain_command, settings,
         "evt_10", "--organization", "org_1", "--format", "json",
     )  # fmt: skip
-    found = json.loads(result.output)["events"][0]
+    event_json = json.loads(result.output)["events"][0]
 
-    assert found["event"]["cost_micro"] == 10
-    assert found["event"]["allocations"][1] == {
+    assert event_json["event"]["cost_micro"] == 10
+    assert event_json["event"]["allocations"][1] == {
         "pool": "group", "grant_id": "g1", "amount_micro": 5,
     }  # fmt: skip
-    assert [fact["version"] for fact in found["facts"]] == [2, 3]
-    assert found["reported_group"] == {"id": "group_unassigned", "name": "Unassigned"}
+    assert [fact["version"] for fact in event_json["facts"]] == [2, 3]
+    assert event_json["reported_group"] == {"id": "group_unassigned", "name": "Unassigned"}
 
 
 def test_a_dead_letter_is_explained_too(

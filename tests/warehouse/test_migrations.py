@@ -161,8 +161,8 @@ def test_entries_that_ran_together_get_ids_of_their_own(client: Any, put: Put) -
     ]
     put("ledger_rows", again)
 
-    found = client.query("SELECT pool_id, grant_id, entry_id, count() FROM ledger GROUP BY ALL")
-    assert sorted(found.result_rows) == [
+    result = client.query("SELECT pool_id, grant_id, entry_id, count() FROM ledger GROUP BY ALL")
+    assert sorted(result.result_rows) == [
         ("a", "b", "group-deleted:a:b", 2),
         ("a", "b:c", "group-deleted:a:b:c", 2),
         ("x:ü", "", "group-debt:x:ü", 2),

@@ -51,21 +51,21 @@ def batch(*records: bytes, codec: int = 0, count: int | None = None, base: int =
 def unpacked(raw: bytes) -> list[Any]:
     records = fetcher.MemoryRecords(raw)
     assert records.has_next()
-    found = records.next_batch()
-    assert isinstance(found, ReadableBatch)
-    assert found.validate_crc()
-    return list(found)
+    whole = records.next_batch()
+    assert isinstance(whole, ReadableBatch)
+    assert whole.validate_crc()
+    return list(whole)
 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_header_names_of_any_bytes_are_read_and_the_records_around_them(codec: int) -> None:
     plain = [record(number, b"v%d" % number) for number in range(600)]
     plain[300] = record(300, b"odd", (ODD, b"x"), (b"", None), ("é".encode(), b""))
-    found = unpacked(batch(*plain, codec=codec))
-    assert [each.offset for each in found] == list(range(100, 700))
-    assert [each.value for each in found[298:303]] == [b"v298", b"v299", b"odd", b"v301", b"v302"]
-    assert {each.timestamp for each in found} == {2_000}
-    (odd, *others) = found[300].headers
+    records = unpacked(batch(*plain, codec=codec))
+    assert [each.offset for each in records] == list(range(100, 700))
+    assert [each.value for each in records[298:303]] == [b"v298", b"v299", b"odd", b"v301", b"v302"]
+    assert {each.timestamp for each in records} == {2_000}
+    (odd, *others) = records[300].headers
     assert odd == (ODD.decode("utf-8", "surrogateescape"), b"x")
     assert others == [("", None), ("é", b"")]
 
@@ -106,10 +106,15 @@ def test_a_batch_takes_its_first_record_whatever_its_size(takes_any_name: bool) 
 def test_what_unpacks_to_more_than_the_limit_is_kept_as_it_came(codec: int) -> None:
     bomb = batch(record(0, b"a"), record(1, bytes(40 << 20)), codec=codec)
     assert len(bomb) < 1 << 20
-    (found,) = unpacked(bomb)
-    assert isinstance(found, Unreadable)
-    assert (found.value, found.offset, found.count, found.is_too_large) == (bomb, 100, 2, True)
-    assert "100 to 101" in found.why
+    (unreadable,) = unpacked(bomb)
+    assert isinstance(unreadable, Unreadable)
+    assert (unreadable.value, unreadable.offset, unreadable.count, unreadable.is_too_large) == (
+        bomb,
+        100,
+        2,
+        True,
+    )
+    assert "100 to 101" in unreadable.why
 
 
 @pytest.mark.parametrize("codec", [1, 3, 4])
@@ -118,8 +123,8 @@ def test_what_could_be_too_large_and_is_not_is_read(
 ) -> None:
     monkeypatch.setattr(record_batch, "UNPACKED_LIMIT_BYTES", 100_000)
     large = random.Random(1).randbytes(1_000) * 90
-    found = unpacked(batch(record(0, b"a"), record(1, large), codec=codec))
-    assert [each.value for each in found] == [b"a", large]
+    records = unpacked(batch(record(0, b"a"), record(1, large), codec=codec))
+    assert [each.value for each in records] == [b"a", large]
 
 
 BROKEN = {
@@ -137,11 +142,11 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_cannot_be_unpacked_does_not_fail(name: str) -> None:
-    found = unpacked(BROKEN[name])
-    assert isinstance(found[-1], Unreadable)
-    assert found[-1].value == BROKEN[name]
-    assert not found[-1].is_too_large
-    assert [each.value for each in found[:-1]] in ([], [b"a"])
+    records = unpacked(BROKEN[name])
+    assert isinstance(records[-1], Unreadable)
+    assert records[-1].value == BROKEN[name]
+    assert not records[-1].is_too_large
+    assert [each.value for each in records[:-1]] in ([], [b"a"])
 
 
 @pytest.mark.parametrize("codec", [1, 2, 3, 4])
@@ -149,8 +154,8 @@ def test_bytes_that_are_not_compressed_as_they_say_do_not_fail(codec: int) -> No
     raw = bytearray(batch(random.Random(2).randbytes(5_000), count=1))
     struct.pack_into(">h", raw, 21, codec | 8)
     struct.pack_into(">I", raw, 17, calc_crc32c(bytes(raw[21:])))
-    (found,) = unpacked(bytes(raw))
-    assert isinstance(found, Unreadable)
+    (unreadable,) = unpacked(bytes(raw))
+    assert isinstance(unreadable, Unreadable)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -161,6 +166,6 @@ def test_no_bytes_make_reading_fail(seed: int) -> None:
         raw = bytearray(batch(*records, codec=chance.choice((0, 0, 1, 2, 3, 4))))
         for _ in range(chance.randrange(1, 6)):
             raw[chance.randrange(61, len(raw))] = chance.randrange(256)
-        found = fetcher.MemoryRecords(bytes(raw)).next_batch()
-        for each in found:
+        some_batch = fetcher.MemoryRecords(bytes(raw)).next_batch()
+        for each in some_batch:
             assert isinstance(each.offset, int)

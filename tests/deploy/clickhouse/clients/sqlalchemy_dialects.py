@@ -34,8 +34,8 @@ def check(url: str) -> str:
         inspector.has_table("t", "metering"),
         inspector.get_view_names("metering"),
     ]
-    found = [len(rows), len(empty), ",".join(columns), *known, tuple(counted[0]), refused]
-    return " ".join(map(str, found))
+    results = [len(rows), len(empty), ",".join(columns), *known, tuple(counted[0]), refused]
+    return " ".join(map(str, results))
 
 
 if __name__ == "__main__":
