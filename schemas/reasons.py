@@ -47,6 +47,8 @@ class Reason(StrEnum):
     GRANT_EXISTS = "grant_exists"
     UNKNOWN_GRANT = "unknown_grant"
     AMOUNT_TOO_LARGE = "amount_too_large"
+    TOO_MANY_GRANTS = "too_many_grants"
+    TOO_MANY_CHANGES = "too_many_changes"
     # A bug of ours.
     INTERNAL_ERROR = "internal_error"
 

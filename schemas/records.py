@@ -9,6 +9,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
+from schemas.bounds import LISTED_ID_BYTES_MAX
+
 UNASSIGNED: Final = "group_unassigned"
 INT64_MAX: Final = 2**63 - 1
 ID_LIMIT_CHARACTERS: Final = 256
@@ -21,6 +23,7 @@ Instant = Annotated[datetime, Meta(tz=True)]
 Id = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": ID_LIMIT_CHARACTERS})]
 """Limits of a fact's values stand in the JSON Schema; decisions check them, so that a fact that
 breaks one is refused like any other content and does not hold up what comes after it."""
+ListedId = Annotated[Id, Meta(description=f"As JSON at most {LISTED_ID_BYTES_MAX} bytes.")]
 Text = Annotated[str, Meta(extra_json_schema={"maxLength": ID_LIMIT_CHARACTERS})]
 Amount = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": INT64_MAX})]
 SignedAmount = Annotated[
@@ -68,44 +71,44 @@ class OrganizationCreated(
 class MemberAssigned(Struct, frozen=True, forbid_unknown_fields=True, tag="member_assigned"):
     """The member is in this group from `effective_at` on (`group_unassigned` for none)."""
 
-    member_id: Id
-    group_id: Id
+    member_id: ListedId
+    group_id: ListedId
     how: AssignedBy
 
 
 class MemberRemoved(Struct, frozen=True, forbid_unknown_fields=True, tag="member_removed"):
     """The member left the organization; later usage is Unassigned."""
 
-    member_id: Id
+    member_id: ListedId
 
 
 class MemberAlias(Struct, frozen=True, forbid_unknown_fields=True, tag="member_alias"):
     """`alias_hash` (see `schemas.codec.alias_hash`) resolves to the member, or no longer does."""
 
-    member_id: Id
+    member_id: ListedId
     alias_hash: Id
     removed: bool = False
 
 
 class GroupCreated(Struct, frozen=True, forbid_unknown_fields=True, tag="group_created"):
-    group_id: Id
+    group_id: ListedId
 
 
 class GroupRenamed(Struct, frozen=True, forbid_unknown_fields=True, tag="group_renamed"):
     """The name itself is in the control plane and in ClickHouse's dimension table only."""
 
-    group_id: Id
+    group_id: ListedId
 
 
 class GroupDeleted(Struct, frozen=True, forbid_unknown_fields=True, tag="group_deleted"):
-    group_id: Id
+    group_id: ListedId
 
 
 class WebsiteAssigned(Struct, frozen=True, forbid_unknown_fields=True, tag="website_assigned"):
     """The website belongs to this group from `effective_at` on (`group_unassigned` for none)."""
 
     website_id: Id
-    group_id: Id
+    group_id: ListedId
 
 
 class PriceSet(Struct, frozen=True, forbid_unknown_fields=True, tag="price_set"):
@@ -120,7 +123,7 @@ class PriceSet(Struct, frozen=True, forbid_unknown_fields=True, tag="price_set")
 class Granted(Struct, frozen=True, forbid_unknown_fields=True, tag="granted"):
     """Credits for a pool, eligible for usage with `effective_at <= time < expires_at`."""
 
-    grant_id: Id
+    grant_id: ListedId
     pool_kind: PoolKind
     pool_id: Id
     kind: GrantKind
@@ -135,7 +138,7 @@ class Granted(Struct, frozen=True, forbid_unknown_fields=True, tag="granted"):
 class Revoked(Struct, frozen=True, forbid_unknown_fields=True, tag="revoked"):
     """Takes a grant back, whole or in part (refund, dispute, failed payment)."""
 
-    grant_id: Id
+    grant_id: ListedId
     amount_micro: Amount
     why: Text
 

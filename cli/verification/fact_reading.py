@@ -1,5 +1,6 @@
 """The model's reading of a fact: a table of what each may say, and the rules for each value."""
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from typing import Any, Final
 from zoneinfo import available_timezones
 
 from cli.verification.parsing import Number, Refused, read_instant, read_json, refuse_if
+from schemas.bounds import LISTED_ID_BYTES_MAX
 from schemas.reasons import Reason
 from schemas.records import INT64_MAX
 from schemas.topics import CREDITS, MEMBERSHIPS
@@ -167,6 +169,9 @@ def check_values(fact: Fact) -> None:
         if isinstance(value, str):
             refuse_if(len(value) > 256 or "\0" in value, invalid)
             refuse_if(not value and name != "why", invalid)
+        if name in ("member_id", "group_id", "grant_id"):
+            text = json.dumps(value, ensure_ascii=False).encode()
+            refuse_if(len(text) > LISTED_ID_BYTES_MAX + len('""'), invalid)
     if fact.type in ("organization_created", "organization_settings"):
         refuse_if(not 0 <= says["credit_price_micro"] <= INT64_MAX, invalid)
         refuse_if(re.fullmatch("[A-Z]{3}", says["currency"]) is None, invalid)

@@ -8,6 +8,7 @@ from datetime import datetime
 from cli.verification.books import GivenGrant, Movement, Organization, PoolId
 from cli.verification.fact_reading import Fact, check_values
 from cli.verification.parsing import Refused, refuse_if
+from schemas.bounds import CHANGES_MAX, POOL_GRANTS_MAX, REMOVALS_SPARE
 from schemas.reasons import Reason
 from schemas.records import INT64_MAX, UNASSIGNED
 
@@ -33,10 +34,21 @@ def apply_fact(organization: Organization, fact: Fact, now: datetime) -> list[Mo
     _check_membership(organization, fact)
     if fact.type in SUBJECT:
         kind, name = SUBJECT[fact.type]
-        organization.facts_about[kind, fact[name] if name else ""].append(fact)
+        told = organization.facts_about[kind, fact[name] if name else ""]
+        _check_room(fact, told)
+        told.append(fact)
     if fact.type == "group_deleted" and fact.effective_at <= now:
         return close_group(organization, fact["group_id"])
     return []
+
+
+def _check_room(fact: Fact, told: list[Fact]) -> None:
+    """What holds over time is kept a limited number of times; both books of a meter for itself."""
+    if fact.type == "price_set":
+        told = [other for other in told if other["book"] == fact["book"]]
+    removes = fact.type == "member_removed" or (fact.type == "member_alias" and fact["removed"])
+    most = CHANGES_MAX + REMOVALS_SPARE if removes else CHANGES_MAX
+    refuse_if(len(told) >= most, Reason.TOO_MANY_CHANGES)
 
 
 def close_group(organization: Organization, group_id: str) -> list[Movement]:
@@ -162,6 +174,8 @@ def _give(
     available = sum(other.left_micro for other in organization.by_pool[pool])
     refuse_if(amount_micro > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
     refuse_if(available + amount_micro - repaid > INT64_MAX, Reason.AMOUNT_TOO_LARGE)
+    live = sum(other.left_micro > 0 for other in organization.by_pool[pool])
+    refuse_if(live >= POOL_GRANTS_MAX and amount_micro > repaid, Reason.TOO_MANY_GRANTS)
     organization.grants[grant.grant_id] = grant
     organization.by_pool[pool].append(grant)
     grant.spent_micro += repaid

@@ -2,6 +2,7 @@
 
 from msgspec import structs
 
+from schemas.bounds import POOL_GRANTS_MAX
 from schemas.reasons import Reason
 from schemas.records import (
     UNASSIGNED,
@@ -116,6 +117,12 @@ def _issue(
     postings = put_in(pool, grant, cause, entry_id, name, adjustment=adjustment)
     if not fits(pool):
         return _pool_too_large(name)
+    if len(pool.grants) > POOL_GRANTS_MAX and grant.remaining_micro:
+        return Rejected(
+            Reason.TOO_MANY_GRANTS,
+            f"The {name.kind} pool {shown(name.pool_id)} has {POOL_GRANTS_MAX} grants of which "
+            "something is left, as many as a pool can have; give it fewer and larger ones.",
+        )
     draft.put(at_pool, pool)
     draft.put(
         grant_key(cause.organization_id, grant.grant_id),

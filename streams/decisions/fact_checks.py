@@ -5,6 +5,8 @@ from typing import Final
 
 from msgspec import structs
 
+from schemas.bounds import LISTED_ID_BYTES_MAX
+from schemas.codec import encode
 from schemas.reasons import Reason
 from schemas.records import (
     ID_LIMIT_CHARACTERS,
@@ -18,6 +20,8 @@ from streams.decisions.outcomes import Rejected, shown
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 """What every table and index of ours can hold, with room."""
+LISTED_IDS: Final = frozenset({"member_id", "group_id", "grant_id"})
+"""Ids of which one state value, or one event's allocations, may hold thousands."""
 
 
 def check_fact(record: MembershipRecord | CreditRecord) -> Rejected | None:
@@ -34,6 +38,11 @@ def check_fact(record: MembershipRecord | CreditRecord) -> Rejected | None:
             wrong = _check_text(name, value)
             if wrong is not None:
                 return wrong
+            if name in LISTED_IDS and len(encode(value)) - len('""') > LISTED_ID_BYTES_MAX:
+                return invalid(
+                    f"{name} is {shown(value)}; as JSON it has more than {LISTED_ID_BYTES_MAX} "
+                    "bytes, since it is not all plain ASCII."
+                )
     return None
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec import structs
 
+from schemas.bounds import CHANGES_MAX, REMOVALS_SPARE
 from schemas.reasons import Reason
 from schemas.records import (
     INT64_MAX,
@@ -86,6 +87,8 @@ def _settings(fact: OrganizationSettings, draft: Draft, cause: Cause) -> Result:
     key = organization_key(cause.organization_id)
     organization: Organization | None = draft.get(key)
     assert organization is not None, "facts before the organization are refused"
+    if len(organization.settings) >= CHANGES_MAX:
+        return _too_many_changes("settings of organization", cause.organization_id)
     span = SettingsSpan(cause.effective_at, cause.version, fact)
     settings = _with(organization.settings, span)
     draft.put(key, structs.replace(organization, settings=settings))
@@ -113,16 +116,15 @@ def _assigned(fact: MemberAssigned, draft: Draft, cause: Cause) -> Result:
     wrong = check_group(fact.group_id, draft, cause)
     if wrong is not None:
         return wrong
-    _extend(draft, member_key(cause.organization_id, fact.member_id), fact.group_id, cause)
-    return []
+    key = member_key(cause.organization_id, fact.member_id)
+    return _extend(draft, key, fact.group_id, cause)
 
 
 def _removed(fact: MemberRemoved, draft: Draft, cause: Cause) -> Result:
     key = member_key(cause.organization_id, fact.member_id)
     if draft.get(key) is None:
         return _unknown_member(fact.member_id)
-    _extend(draft, key, UNASSIGNED, cause)
-    return []
+    return _extend(draft, key, UNASSIGNED, cause, spare=REMOVALS_SPARE)
 
 
 def _alias(fact: MemberAlias, draft: Draft, cause: Cause) -> Result:
@@ -138,8 +140,7 @@ def _alias(fact: MemberAlias, draft: Draft, cause: Cause) -> Result:
                 f"alias_hash {shown(fact.alias_hash)} is not an alias of {shown(fact.member_id)} "
                 f"at {cause.effective_at.isoformat()}."
             )
-        _extend(draft, key, "", cause)
-        return []
+        return _extend(draft, key, "", cause, spare=REMOVALS_SPARE)
     later = {span.value for span in timeline.spans if span.effective_at > cause.effective_at}
     others = ({held_by} | later) - {"", fact.member_id}
     if others:
@@ -148,8 +149,7 @@ def _alias(fact: MemberAlias, draft: Draft, cause: Cause) -> Result:
             f"alias_hash {shown(fact.alias_hash)} belongs to {shown(min(others))}; remove it "
             "there first.",
         )
-    _extend(draft, key, fact.member_id, cause)
-    return []
+    return _extend(draft, key, fact.member_id, cause)
 
 
 def _group_created(fact: GroupCreated, draft: Draft, cause: Cause) -> Result:
@@ -201,8 +201,8 @@ def _website(fact: WebsiteAssigned, draft: Draft, cause: Cause) -> Result:
     wrong = check_group(fact.group_id, draft, cause)
     if wrong is not None:
         return wrong
-    _extend(draft, website_key(cause.organization_id, fact.website_id), fact.group_id, cause)
-    return []
+    key = website_key(cause.organization_id, fact.website_id)
+    return _extend(draft, key, fact.group_id, cause)
 
 
 def _price(fact: PriceSet, draft: Draft, cause: Cause) -> Result:
@@ -213,11 +213,11 @@ def _price(fact: PriceSet, draft: Draft, cause: Cause) -> Result:
         )
     key = price_key(cause.organization_id, fact.meter)
     prices: Prices = draft.get(key) or Prices()
+    book = prices.default if fact.book == "default" else prices.organization
+    if len(book) >= CHANGES_MAX:
+        return _too_many_changes(f"{fact.book} price of meter", fact.meter)
     price = Price(cause.effective_at, cause.version, fact.micro_per_million_units)
-    if fact.book == "default":
-        draft.put(key, structs.replace(prices, default=_with(prices.default, price)))
-    else:
-        draft.put(key, structs.replace(prices, organization=_with(prices.organization, price)))
+    draft.put(key, structs.replace(prices, **{fact.book: _with(book, price)}))
     return []
 
 
@@ -255,10 +255,24 @@ def _unknown_member(member_id: str) -> Rejected:
     )
 
 
-def _extend(draft: Draft, key: tuple[str, ...], value: str, cause: Cause) -> None:
+def _extend(
+    draft: Draft, key: tuple[str, ...], value: str, cause: Cause, *, spare: int = 0
+) -> Result:
+    """Adds a span to a timeline, unless it is full; `spare` places are for what removes."""
     timeline: Timeline = draft.get(key) or Timeline()
+    if len(timeline.spans) >= CHANGES_MAX + spare:
+        return _too_many_changes(key[0], key[2])
     span = Span(cause.effective_at, cause.version, value)
     draft.put(key, Timeline(_with(timeline.spans, span)))
+    return []
+
+
+def _too_many_changes(what: str, identifier: str) -> Rejected:
+    return Rejected(
+        Reason.TOO_MANY_CHANGES,
+        f"The {what} {shown(identifier)} has changed {CHANGES_MAX} times, as often as is kept; "
+        "find out what changes it so often.",
+    )
 
 
 def _with(spans: list[EffectiveT], span: EffectiveT) -> list[EffectiveT]:

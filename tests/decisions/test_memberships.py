@@ -7,7 +7,8 @@ import pytest
 
 from schemas import codec, records
 from schemas.reasons import Reason
-from streams.decisions.facts import LATE_AFTER, FactOutcome
+from schemas.topics import MEMBERSHIPS
+from streams.decisions.facts import LATE_AFTER, FactInput, FactOutcome, decide_fact
 from tests.decisions.tables import table
 from tests.decisions.worker import HOUR, ORG, T0, Worker, alias_hash, instant, worker_with_credits
 
@@ -312,3 +313,12 @@ def test_publishing_the_whole_topic_again_changes_nothing() -> None:
     ):
         assert worker.publish(fact, at).ignored
     assert worker.state.values == before
+
+
+def test_a_fact_in_a_partition_that_is_not_its_organizations_is_refused() -> None:
+    worker = Worker()
+    record = records.MembershipRecord(ORG, 1, T0, T0, records.OrganizationCreated())
+    given = FactInput(MEMBERSHIPS, 3, 17, ORG.encode(), codec.encode(record), T0, 4)
+    outcome = decide_fact(given, worker.state)
+    assert reason_of(outcome) == "wrong_partition"
+    assert not outcome.changes

@@ -93,6 +93,8 @@ def test_examples_show_most_reasons() -> None:
         Reason.ORGANIZATION_EXISTS,
         Reason.GROUP_DELETED,
         Reason.UNKNOWN_MEMBER,
+        Reason.TOO_MANY_GRANTS,
+        Reason.TOO_MANY_CHANGES,
         Reason.INTERNAL_ERROR,
     }
     assert reasons == set(Reason) - elsewhere
