@@ -76,15 +76,28 @@ def test_deleting_needs_the_name_typed(admin: httpx.Client) -> None:
     assert right.status_code == 204
 
 
-def test_moves_are_atomic_and_members_can_be_listed_by_group(admin: httpx.Client) -> None:
-    group = admin.post(f"{ORG}/groups", json={"name": "R"}).json()["id"]
+def group_of_three(admin: httpx.Client) -> str:
+    """Of five members, the first three are moved into a new group."""
+    group: str = admin.post(f"{ORG}/groups", json={"name": "R"}).json()["id"]
     for number in range(5):
         body = {"id": f"m{number}", "email": f"m{number}@example.com"}
         assert admin.post(f"{ORG}/members", json=body).status_code == 201
     moves = [{"member_id": f"m{number}", "group_id": group} for number in range(3)]
     assert admin.post(f"{ORG}/moves", json={"moves": moves}).json() == {"moved": 3}
-    bad = [*moves[:1], {"member_id": "m4", "group_id": "group_nowhere"}]
-    assert admin.post(f"{ORG}/moves", json={"moves": bad}).status_code == 404
+    return group
+
+
+def test_moves_are_atomic(admin: httpx.Client) -> None:
+    group = group_of_three(admin)
+    moves = [{"member_id": "m4", "group_id": place} for place in (group, "group_nowhere")]
+    moves[1]["member_id"] = "m0"
+    assert admin.post(f"{ORG}/moves", json={"moves": moves}).status_code == 404
+    members = admin.get(f"{ORG}/members", params={"group_id": group}).json()["items"]
+    assert [row["id"] for row in members] == ["m0", "m1", "m2"]
+
+
+def test_members_are_listed_by_group(admin: httpx.Client) -> None:
+    group = group_of_three(admin)
     seen, cursor = [], ""
     while True:
         query = {"group_id": group, "limit": 2, "cursor": cursor}
@@ -94,6 +107,10 @@ def test_moves_are_atomic_and_members_can_be_listed_by_group(admin: httpx.Client
         if not cursor:
             break
     assert seen == ["m0", "m1", "m2"]
+
+
+def test_one_member_moves_to_unassigned(admin: httpx.Client) -> None:
+    group_of_three(admin)
     one = admin.post(f"{ORG}/members/m0/move", json={"group_id": "group_unassigned"})
     assert one.json()["group_id"] == "group_unassigned"
 
@@ -152,7 +169,7 @@ def test_a_wrong_cursor_is_refused(admin: httpx.Client, cursor: str) -> None:
     assert answer.json()["error"]["where"] == "cursor"
 
 
-def test_keys_are_shown_once_rotated_and_revoked(admin: httpx.Client, served: Served) -> None:
+def test_a_secret_is_shown_once(admin: httpx.Client, served: Served) -> None:
     headers = {"Idempotency-Key": "key"}
     body = {"scope": "finance", "name": "export"}
     key = admin.post(f"{ORG}/keys", json=body, headers=headers).json()
@@ -163,16 +180,24 @@ def test_keys_are_shown_once_rotated_and_revoked(admin: httpx.Client, served: Se
         assert key["secret"] not in repr(vars(row))
     assert "secret" not in admin.get(f"{ORG}/keys").json()["items"][0]
 
-    def works(secret: str) -> bool:
-        return httpx.get(served.url + ORG, auth=(secret, "")).status_code == 200
 
-    assert works(key["secret"])
+def works(served: Served, secret: str) -> bool:
+    return httpx.get(served.url + ORG, auth=(secret, "")).status_code == 200
+
+
+def test_a_rotated_key_replaces_the_old_one(admin: httpx.Client, served: Served) -> None:
+    key = admin.post(f"{ORG}/keys", json={"scope": "finance", "name": "export"}).json()
+    assert works(served, key["secret"])
     rotated = admin.post(f"{ORG}/keys/{key['id']}/rotate").json()
-    assert works(rotated["secret"])
-    assert not works(key["secret"])
-    assert admin.delete(f"{ORG}/keys/{rotated['id']}").status_code == 204
-    assert not works(rotated["secret"])
-    assert admin.delete(f"{ORG}/keys/{rotated['id']}").status_code == 404
+    assert works(served, rotated["secret"])
+    assert not works(served, key["secret"])
+
+
+def test_a_revoked_key_opens_nothing(admin: httpx.Client, served: Served) -> None:
+    key = admin.post(f"{ORG}/keys", json={"scope": "finance", "name": "export"}).json()
+    assert admin.delete(f"{ORG}/keys/{key['id']}").status_code == 204
+    assert not works(served, key["secret"])
+    assert admin.delete(f"{ORG}/keys/{key['id']}").status_code == 404
 
 
 def test_no_tenant_makes_an_operator(admin: httpx.Client) -> None:
@@ -181,34 +206,62 @@ def test_no_tenant_makes_an_operator(admin: httpx.Client) -> None:
     assert admin.post("/v1/keys", json={"scope": "operator", "name": "x"}).status_code == 403
 
 
-def test_the_operator_sets_prices_grants_and_settings(
+PRICE = {"meter": "ai.tokens", "micro_per_million_units": 5}
+
+
+def grant_for_a_new_group(admin: httpx.Client) -> dict[str, object]:
+    group = admin.post(f"{ORG}/groups", json={"name": "R"}).json()["id"]
+    return {"id": "g1", "pool_kind": "group", "pool_id": group, "amount_micro": 10}
+
+
+def test_the_default_book_holds_for_every_organization(
     operator: httpx.Client, admin: httpx.Client, served: Served
 ) -> None:
-    group = admin.post(f"{ORG}/groups", json={"name": "R"}).json()["id"]
-    price = {"meter": "ai.tokens", "micro_per_million_units": 5}
-    assert operator.post("/v1/prices", json=price).status_code == 201
-    assert operator.post(f"{ORG}/prices", json=price).status_code == 201
+    assert operator.post("/v1/prices", json=PRICE).status_code == 201
+    assert operator.post(f"{ORG}/prices", json=PRICE).status_code == 201
     books = [row["book"] for row in admin.get(f"{ORG}/prices").json()["items"]]
     assert books == ["default", "organization"]
     for organization_id in ("org_a", "org_b"):
         published = repr([record.fact for record in facts(served.control, organization_id)])
         assert "book='default'" in published
-    grant = {"id": "g1", "pool_kind": "group", "pool_id": group, "amount_micro": 10}
+
+
+def test_a_grant_is_made_once_and_revoked_once(operator: httpx.Client, admin: httpx.Client) -> None:
+    grant = grant_for_a_new_group(admin)
     assert operator.post(f"{ORG}/grants", json=grant).status_code == 201
     assert operator.post(f"{ORG}/grants", json=grant).status_code == 409
     assert operator.post(f"{ORG}/grants/g1/revocations", json={"why": "x"}).status_code == 201
     assert operator.post(f"{ORG}/grants/g1/revocations", json={"why": "x"}).status_code == 409
-    adjusted = operator.post(
-        f"{ORG}/adjustments",
-        json={"pool_kind": "group", "pool_id": group, "amount_micro": -5, "why": "wrong"},
-    )
-    assert adjusted.json() == {"version": 3}
-    unassigned = grant | {"id": "g2", "pool_id": "group_unassigned"}
-    assert operator.post(f"{ORG}/grants", json=unassigned).status_code == 409
+
+
+def test_an_adjustment_says_which_version_of_the_credits_it_is(
+    operator: httpx.Client, admin: httpx.Client
+) -> None:
+    grant = grant_for_a_new_group(admin)
+    assert operator.post(f"{ORG}/grants", json=grant).status_code == 201
+    adjustment = {
+        "pool_kind": "group",
+        "pool_id": grant["pool_id"],
+        "amount_micro": -5,
+        "why": "wrong",
+    }
+    adjusted = operator.post(f"{ORG}/adjustments", json=adjustment)
+    assert adjusted.json() == {"version": 2}
+
+
+def test_unassigned_has_no_pool(operator: httpx.Client, admin: httpx.Client) -> None:
+    grant = grant_for_a_new_group(admin) | {"pool_id": "group_unassigned"}
+    assert operator.post(f"{ORG}/grants", json=grant).status_code == 409
+
+
+def test_the_operator_changes_settings(operator: httpx.Client) -> None:
     changed = operator.patch(ORG, json={"billing_anchor_day": 31, "time_zone": "Europe/Berlin"})
     assert changed.json()["billing_anchor_day"] == 31
     assert operator.patch(ORG, json={"time_zone": "Mars/Base"}).status_code == 400
-    for path, body in (("/prices", price), ("/grants", grant)):
+
+
+def test_no_tenant_sets_prices_grants_and_settings(admin: httpx.Client) -> None:
+    for path, body in (("/prices", PRICE), ("/grants", grant_for_a_new_group(admin))):
         assert admin.post(ORG + path, json=body).status_code == 403
     assert admin.patch(ORG, json={"credit_price_micro": 0}).status_code == 403
 
@@ -236,17 +289,30 @@ def test_a_body_that_is_too_large_is_refused(admin: httpx.Client) -> None:
     assert answer.json()["error"]["code"] == "too_large"
 
 
-def test_every_key_expires(admin: httpx.Client, served: Served) -> None:
+def test_every_key_expires(admin: httpx.Client) -> None:
     key = admin.post(f"{ORG}/keys", json={"scope": "finance", "name": "export"}).json()
     lives = datetime.fromisoformat(key["expires_at"]) - datetime.fromisoformat(key["created_at"])
     assert lives == timedelta(days=365)
+
+
+def test_a_rotated_key_lives_as_long_as_was_stated(admin: httpx.Client) -> None:
     soon = (datetime.now(UTC) + timedelta(days=2)).isoformat()
     short = {"scope": "finance", "name": "export", "expires_at": soon}
     stated = admin.post(f"{ORG}/keys", json=short).json()
     rotated = admin.post(f"{ORG}/keys/{stated['id']}/rotate").json()
     assert datetime.fromisoformat(rotated["expires_at"]) >= datetime.fromisoformat(soon)
+
+
+def test_an_expired_key_opens_nothing(admin: httpx.Client, served: Served) -> None:
+    key = admin.post(f"{ORG}/keys", json={"scope": "finance", "name": "export"}).json()
     with served.control.store.write() as session:
         session.get_one(ApiKey, key["id"]).expires_at = datetime.now(UTC)
     assert httpx.get(served.url + ORG, auth=(key["secret"], "")).status_code == 401
+
+
+def test_keys_that_expire_soon_are_counted(admin: httpx.Client, served: Served) -> None:
+    soon = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    body = {"scope": "finance", "name": "export", "expires_at": soon}
+    assert admin.post(f"{ORG}/keys", json=body).status_code == 201
     metrics = httpx.get(f"{served.url}/metrics").text
     assert "metering_api_keys_expiring 1.0" in metrics
