@@ -1,7 +1,8 @@
-"""What is wrong with a value, in our own words: the libraries that read requests have theirs, which
-name classes and versions that no caller knows.
+"""What is wrong with a value, in our own words. The libraries that read requests have words of
+their own, which name classes and versions that no caller knows.
 
-A sentence's second half, to be put behind the name of what was sent: "`limit` must be …".
+Each complaint is the second half of a sentence; the name of what was sent goes before it:
+"`limit` must be …".
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What only the API process is told: `METERING_API_*`, beside the settings that all share."""
+"""Settings of the API process alone (`METERING_API_*`), beside those that all processes share."""
 
 from ipaddress import ip_network
 

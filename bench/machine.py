@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""The machine that a benchmark ran on, for the report."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Addresses as they may be shown: no password, wherever in the address it stands."""
+"""Addresses with their passwords masked, wherever in the address a password stands."""
 
 import re
 from typing import Final

@@ -1,5 +1,5 @@
-"""What the worker would say now of usage that it refused: its own decisions, on the facts that are
-in `memberships`. Nothing is written, and no credits are looked at: these never refuse usage.
+"""Decides again, without writing anything, usage that the worker refused: with the worker's own
+decisions, on the facts that `memberships` holds now. Credits are left out: they never refuse usage.
 """
 
 from datetime import UTC, datetime, timedelta

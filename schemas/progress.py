@@ -1,4 +1,4 @@
-"""What the exactly-once runtime keeps of itself in `metering-state`, one of each a partition."""
+"""The records that the exactly-once runtime keeps in `metering-state`, one of each a partition."""
 
 from msgspec import Struct, field
 

@@ -1,4 +1,4 @@
-"""What ends the sink, and what it waits out."""
+"""Errors of the sink: those that end its process, and those that it waits out."""
 
 
 class SinkError(Exception):

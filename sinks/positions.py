@@ -1,4 +1,4 @@
-"""Where reading begins, and that nothing was deleted before it was read. Pure."""
+"""Decides where reading a partition begins, and raises where records were deleted unread. Pure."""
 
 from sinks.errors import PositionLostError
 

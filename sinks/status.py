@@ -1,4 +1,4 @@
-"""What `/health/live` and `/health/ready` of the sink answer: the truth, or as near as one gets."""
+"""What the sink answers on `/health/live` and `/health/ready`."""
 
 import time
 from collections.abc import Callable

@@ -1,7 +1,8 @@
-"""What becomes of a decision that raises: a bug of ours, which ends at worst one record.
+"""What happens when a decision raises. That is a bug of ours, and it ends at worst one record.
 
-Never the process: it would read the same record again after a restart. It is counted for the alert
-and logged once a minute a kind, because a bug may meet every event of a backlog.
+It never ends the process, which would read the same record again after a restart. Each error is
+counted for the alert and logged once a minute a kind, because a bug may meet every event of a
+backlog.
 """
 
 import traceback

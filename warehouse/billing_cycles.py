@@ -1,4 +1,5 @@
-"""The table of billing cycles, for SQL: whose cycles are to be written again, and their rows.
+"""The table of billing cycles, for SQL: which organizations' cycles must be written again, and the
+rows to write.
 
 Pure. The cycles themselves are those of `schemas.cycles`; the sink asks and writes, because it is
 there wherever facts come into ClickHouse, also without a control plane.

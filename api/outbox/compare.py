@@ -1,10 +1,11 @@
-"""Comparing a topic with the database: is everything in it known here?
+"""Compares a topic with the database, to find records that the database does not know.
 
-Every partition has a position up to which that was looked at. What lies beyond is our own
-(published, then killed before it was written down), somebody else's, or the sign of a restored
-backup: facts that the database has forgotten. Nothing may be published over those, so their
-organization is halted until `metering facts import` has read them; the others go on. A fact of an
-organization that is none here halts nobody: it is reported, and its id is given to nobody.
+For every partition the database keeps the position up to which it has compared. A record beyond it
+is one of ours (published by a process that was killed before it wrote that down), or somebody
+else's, or the sign of a restored backup: a fact that the database has forgotten. Nothing may be
+published over a forgotten fact, so its organization is halted until `metering facts import` has
+read it; the other organizations go on. A fact of an organization that the database does not have
+halts nobody: it is reported, and no new organization is given its id.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,9 @@
-"""Publishes facts: in the order of their versions, until each is acknowledged, and once in effect.
+"""Publishes facts in the order of their versions. Each is sent until the broker acknowledges it,
+and the worker applies it once.
 
-Before each round the ends of the topics are compared with where they were left (`compare`): one
-quick question to the broker, so that a restored database never writes over what it forgot.
+Before each round the ends of the topics are compared with the positions where the last round left
+them (`compare`). That is one quick question to the broker, and it keeps a restored database from
+publishing over what it forgot.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The lock of whoever publishes: held by one process, and gone the moment that process is.
+"""The publisher's lock: one process holds it, and it is free again as soon as that process ends.
 
 Two holders would do no harm (everything sent may be sent twice), only double the work.
 """

@@ -1,7 +1,7 @@
-"""What the outbox measures, for Prometheus; one set a process.
+"""The outbox's Prometheus metrics; one set a process.
 
-What waits and whether publishing is halted is read from the database at each scrape: every process
-tells it, and it is true even while whoever publishes cannot reach the broker.
+The numbers of waiting facts and halted organizations are read from the database at each scrape. So
+every process reports them, and they are true even while the publisher cannot reach the broker.
 """
 
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Writes names and addresses to ClickHouse, as they are when they are written.
+"""Writes the present names and addresses to ClickHouse.
 
 Only the ids of what changed wait in the database, so that no copy of a name outlives its erasure.
 """

@@ -1,4 +1,4 @@
-"""What answers are made of: queries of the control plane's tables and of ClickHouse.
+"""The queries behind the API's answers: of the control plane's tables and of ClickHouse.
 
 Lives here: whole lists in few statements (`tables`), the lists of `/v1` as queries (`lists`), the
 billing cycle a request is about (`billing_calendar`), spend (`spend`), single events (`usage`).

@@ -1,4 +1,4 @@
-"""What restores: a database that is behind its topics learns what it forgot.
+"""Restores a database that is behind its topics: it learns the facts that it forgot.
 
 Lives here: `metering facts import` (`importer`, fact by fact in `replay`, the default price book in
 `default_book`), and names and addresses from ClickHouse (`recall`).

@@ -1,5 +1,5 @@
-"""The default price book after an import: every organization is told all of it, so the facts of
-any of them show what the database forgot."""
+"""Restores the default price book after an import. Facts give every default price to every
+organization, so the facts of any one organization show which prices the database forgot."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable

@@ -1,5 +1,4 @@
-"""After `metering facts import`: names and addresses from ClickHouse, which has them where facts
-have none."""
+"""Asks ClickHouse for names and addresses after `metering facts import`: facts carry none."""
 
 from dataclasses import dataclass
 from typing import Any

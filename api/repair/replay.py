@@ -1,6 +1,7 @@
-"""One fact into the tables, as far as a fact can tell: everything but names and addresses.
+"""Writes one fact into the tables, as far as a fact can tell: all but names and addresses.
 
-Of what only all facts together tell the importer takes care: aliases and the default book.
+Aliases and the default price book can only be told from all facts together; the importer does both
+after the last fact.
 """
 
 from typing import Any

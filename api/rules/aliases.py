@@ -1,4 +1,4 @@
-"""What the facts say of aliases. They have only keyed hashes; the addresses are in the database."""
+"""What the facts say of aliases: only keyed hashes; the addresses are in the database."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final

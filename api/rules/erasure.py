@@ -1,6 +1,6 @@
-"""Erasing a person: every name and address of theirs, everywhere but in facts, which have none.
+"""Erases a person's names and addresses in the database and, by the outbox, in ClickHouse.
 
-Usage stays, under an id that names nobody. ClickHouse forgets through the same outbox.
+Facts carry neither. The person's usage stays, under an id that names nobody.
 """
 
 from typing import Any

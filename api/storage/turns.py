@@ -1,8 +1,9 @@
-"""Who writes next: bounded in number and in time, so that nobody waits without an end.
+"""Turns to write, bounded in number and in time, so that nobody waits without an end.
 
 Writers of one organization go one after the other, since its row is locked anyhow; they wait here,
-where waiting holds no connection. In the order of their coming, but nobody waits for a turn that
-somebody before him cannot take yet: a long write of one organization is no queue for the others.
+where waiting holds no connection. Turns are given in the order in which they were asked for, except
+that a writer whose organization is busy is passed over: a long write of one organization does not
+hold up the others.
 """
 
 import time

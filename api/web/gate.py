@@ -1,7 +1,8 @@
-"""The gate: whose key it is, before anything else of a request is looked at.
+"""The gate: checks whose key a request carries before it looks at anything else of the request.
 
-Without a key nothing is told: not whether a path exists, not what is wrong with a body. Only what
-must be open (health, metrics, the API's description) is; a path is closed unless it is named here.
+A request without a key learns nothing: neither whether a path exists nor what is wrong with a body.
+Only paths that must be open (health, metrics, the API's description) are named here; every other
+path is closed.
 """
 
 import base64

@@ -1,6 +1,7 @@
-"""What is done to the pipeline while it works: every kind once, then at random.
+"""The faults that are done to the pipeline while it works: every kind once, then at random.
 
-Each fault leaves the pipeline whole again: what it killed runs, what it froze is awake.
+Each fault leaves the pipeline whole again: a process that it killed runs, one that it froze is
+awake.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""When is everything processed? When both groups stand at the end of what they read.
+"""Waits until everything is processed: until both consumer groups stand at the end of their topics.
 
 A position may lie before the end where only transaction markers follow it, so where it does, what
 lies between is read: the pipeline is done when that holds no record. The end is the last stable

@@ -1,6 +1,6 @@
-"""What a process wrote since it was started, and in it why it failed.
+"""Reads what a process has written since its last start, and finds in it why the process failed.
 
-A log is appended to over many starts: what a former process said explains nothing.
+A log is appended to over many starts, and what a former process wrote would explain nothing.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What the runtime is told, and what it tells."""
+"""The runtime's configuration, and the figures that it reports of each commit."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

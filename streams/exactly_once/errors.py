@@ -1,5 +1,5 @@
-"""How a local store fails: the disk's fault, never the record's that was being decided then. So no
-decision may take one of these for its own failure, and refuse the record for it.
+"""How a local store fails. A failure of the store is the disk's fault, never that of the record
+which was being decided, so no decision may take it for its own failure and refuse the record.
 """
 
 import errno

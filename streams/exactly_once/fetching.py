@@ -1,13 +1,13 @@
-"""The inputs' records, by consumers that are assigned by hand and live on the main loop.
+"""Reads the inputs' records with consumers that are assigned by hand and live on the main loop.
 
     main reader ── usage ──► Faust's fetch loop (`transport.BatchConsumer.getmany`)
     facts reader ── facts ──► a task of its own ──► Faust's conductor
     ends consumer ── where the inputs end
 
-Not by the group's consumer, which lives in a thread of Faust's: handing over cost CPU and pauses.
-Records stay packed until they are decided: see `batches.Packed`. Two readers because one sends no
-fetch to a node whose former answer is still buffered: facts behind a backlog of usage came 1.6 to
-2.4 s late (measured).
+The group's consumer does not read them, because it lives in a thread of Faust's, and handing
+records over cost CPU and pauses. Records stay packed until they are decided: see `batches.Packed`.
+There are two readers because a consumer sends no fetch to a node whose former answer is still
+buffered: with one, facts behind a backlog of usage came 1.6 to 2.4 s late (measured).
 """
 
 import asyncio

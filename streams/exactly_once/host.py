@@ -1,4 +1,4 @@
-"""What lanes, fetching and the transport may ask of the runtime: all of it, in one place."""
+"""Everything that lanes, fetching and the transport may ask of the runtime, as one protocol."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What one kind of users has for itself: requests, turns for statements, threads.
+"""What each kind of user has for itself: places for requests, turns for statements, threads.
 
 Read-only users and the sink have a lane each, so that neither takes the other's place.
 """
