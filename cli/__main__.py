@@ -218,11 +218,14 @@ def generate(
 @app.command()
 def doctor() -> None:
     """Check settings, servers, topics, tables, processes, versions, disk; say what to mend."""
+    from cli.configuration import nothing_runs_here
     from cli.doctor import examine, render
 
     findings = _run(examine(_settings()))
     typer.echo(render(findings))
     if any(finding.is_wrong for finding in findings):
+        if advice := nothing_runs_here():
+            typer.echo(advice)
         raise typer.Exit(FAILED)
 
 

@@ -35,7 +35,7 @@ from schemas.release import code_digest
 from schemas.settings import DEFAULT_ALIAS_SECRET, Settings
 from schemas.topics import all_topics
 from streams.kafka import LoginError, TopicsError, check_topics, cluster_id
-from warehouse.connection import WarehouseError, connect
+from warehouse.connection import WarehouseAway, WarehouseError, connect
 from warehouse.migrations import packaged_migrations, pending
 
 CONNECT_S: Final = 15.0
@@ -44,6 +44,7 @@ DISK_WRONG_BYTES: Final = 1 << 30
 DISK_LOW_BYTES: Final = 5 << 30
 PROBE_S: Final = 2.0
 HALTS_SHOWN_MAX: Final = 20
+SAID_CHARACTERS_MAX: Final = 500
 LOCAL: Final = "127.0.0.1"
 EVERY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 - nothing listens here, it is asked
 PACKAGES: Final = ("faust-streaming", "aiokafka", "clickhouse-connect", "rocksdict")
@@ -222,6 +223,9 @@ def _finance(settings: Settings) -> list[Finding]:
     name = settings.clickhouse_finance_user
     try:
         client = connect(reader)
+    except WarehouseAway:
+        # Once is enough.
+        return []
     except WarehouseError as error:
         return [Finding("wrong", "finance", f"user {name}: {error}")]
     try:
@@ -306,7 +310,16 @@ def _process(name: str, host: str, port: int) -> Finding:
         return Finding("note", name, f"does not answer at {host}:{port} (it may run elsewhere)")
     if answer.status == HTTPStatus.OK:
         return Finding("ok", name, f"ready at {host}:{port}")
-    return Finding("wrong", name, f"not ready at {host}:{port}: {answer.text.strip()[:200]}")
+    return Finding("wrong", name, f"not ready at {host}:{port}: {_problem(answer.text)}")
+
+
+def _problem(answer: str) -> str:
+    """Why it is not ready: the API says it as it says every error, the others in a line."""
+    try:
+        said = str(json.loads(answer)["error"]["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        said = answer
+    return " ".join(said.split()).removeprefix("Not ready: ")[:SAID_CHARACTERS_MAX]
 
 
 def _get(host: str, port: int, path: str) -> _Answer | None:

@@ -32,7 +32,8 @@ def print_groups(
     from cli.control import opened
 
     with opened(settings) as control, control.store.read() as session:
-        reading.organization(session, organization_id)
+        row_of = reading.organization(session, organization_id)
+        currency = row_of.currency
         cycle = cycle_for(session, organization_id, day, datetime.now(UTC))
         live = reading.groups(session, organization_id)
         counts = reading.member_counts(session, organization_id)
@@ -46,10 +47,11 @@ def print_groups(
             text("Name"),
             text("Configured by"),
             number("Members"),
-            number("Spend (cents)"),
+            number("Spend"),
+            number(f"Money ({currency})"),
         ],
         [
-            (*said, str(counts.get(said[0], 0)), spent.get(said[0], unspent))
+            (*said, str(counts.get(said[0], 0)), *spent.get(said[0], unspent))
             for said in (*cells, (UNASSIGNED, "Unassigned", ""))
         ],
     )
@@ -59,24 +61,29 @@ def print_groups(
 
 
 def _cycle_line(cycle: "Cycle") -> str:
-    return f"Billing cycle {cycle.start:%Y-%m-%d %H:%M} up to {cycle.end:%Y-%m-%d %H:%M} UTC"
+    start, end = f"{cycle.start:%Y-%m-%d %H:%M}", f"{cycle.end:%Y-%m-%d %H:%M}"
+    return f"Billing cycle {start} up to {end} UTC; amounts in credits"
 
 
 def _spend(
     settings: "Settings", organization_id: str, cycle: "Cycle", live: "Sequence[BillingGroup]"
-) -> tuple[dict[str, str], str]:
-    """The spend of each group as it is shown, and what is shown for a group without any: that is
-    no 0 while nobody can tell."""
+) -> tuple[dict[str, tuple[str, str]], tuple[str, str]]:
+    """The spend of each group in credits and in money, as `report spend` shows them, and what is
+    shown for a group without any: that is no 0 while nobody can tell."""
     from api.errors import Refused
-    from api.reading.spend import Spend
+    from api.reading.spend import Amount, Spend
+    from warehouse.amounts import micro_text, pico_text
+
+    def shown(amount: Amount) -> tuple[str, str]:
+        return micro_text(amount.micro), pico_text(amount.pico)
 
     spend = Spend(settings)
     try:
         amounts = spend.by_group(organization_id, cycle, {row.id for row in live})
-        return {group: f"{amount.cents:.6f}" for group, amount in amounts.items()}, "0.000000"
+        return {group: shown(amount) for group, amount in amounts.items()}, shown(Amount())
     except Refused as refused:
         typer.echo(refused.message, err=True)
-        return {}, "?"
+        return {}, ("?", "?")
     finally:
         spend.close()
 

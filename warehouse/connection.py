@@ -47,7 +47,7 @@ def connect(settings: Settings, *, database: str | None = None) -> Any:
             tz_mode="aware",
         )
     except OperationalError as error:
-        raise WarehouseAway(f"ClickHouse does not answer: {_first_line(error)}") from error
+        raise WarehouseAway(f"ClickHouse does not answer: {_cause(error)}") from error
     except ClickHouseError as error:
         if UNKNOWN_DATABASE in str(error):
             raise WarehouseError(
@@ -56,5 +56,15 @@ def connect(settings: Settings, *, database: str | None = None) -> Any:
         raise WarehouseError(f"ClickHouse refuses: {_first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
+    """What the system said; the client wraps it in its own attempts, several times."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__ or getattr(inner, "reason", None)
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0][:500]

@@ -32,6 +32,8 @@ POOL_WAIT_S: Final = 2
 RETRY_S: Final = 2
 OWNER_ONLY: Final = 0o600
 PRICE_BOOK_LOCK_ID: Final = 7_236_403
+SQLITE_DISK_FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+POSTGRESQL_DISK_FULL: Final = "53100"
 
 
 def database_url(settings: Settings) -> str:
@@ -111,13 +113,19 @@ def _clear_errors() -> Iterator[None]:
     except PoolExhausted as error:
         raise unavailable("busy", "Too many requests ask the database.", RETRY_S) from error
     except OperationalError as error:
-        raise unavailable(
-            "database_unavailable", "The database does not answer.", RETRY_S
-        ) from error
+        why = "has no room on its disk" if _is_full(error) else "does not answer"
+        raise unavailable("database_unavailable", f"The database {why}.", RETRY_S) from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise unavailable("database_unavailable", "The database went away.", RETRY_S) from error
         raise
+
+
+def _is_full(error: OperationalError) -> bool:
+    return (
+        getattr(error.orig, "sqlite_errorcode", None) in SQLITE_DISK_FULL
+        or getattr(error.orig, "sqlstate", None) == POSTGRESQL_DISK_FULL
+    )
 
 
 def lock_price_book(session: Session) -> None:

@@ -115,13 +115,15 @@ def add_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        refused = Refused(
-            400,
-            "invalid",
-            f"{where} {complaint(first)}.",
-            where,
-            "Compare the request with the OpenAPI document.",
-        )
+        message, what_to_do = complaint(first), "Compare the request with the OpenAPI document."
+        if first["type"] == "json_invalid":
+            where, character = "body", first["loc"][-1]
+            message = f"is not JSON from its character {character} on"
+        elif where == "body" and isinstance(first.get("input"), bytes):
+            # Nothing was parsed: it came as something else than JSON, as forms do.
+            message = "is not sent as JSON"
+            what_to_do = "Send JSON, with the header `Content-Type: application/json`."
+        refused = Refused(400, "invalid", f"{where} {message}.", where, what_to_do)
         return error_response(refused, request.url.path)
 
     def on_http(request: Request, error: Exception) -> Response:

@@ -76,7 +76,7 @@ def _run(directory: DataDirectory, given_ports: Mapping[str, int | None], *, dem
     ports, changes = directory.ports(given_ports)
     for change in changes:
         _say(change)
-    supervisor = Supervisor(_say)
+    supervisor = Supervisor(_say, directory.shortage)
     try:
         with stopping_on_signals():
             try:

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Final
@@ -26,6 +27,8 @@ CHOSEN_BY: Final = {
 """Each port that is needed, by name, and what chooses it."""
 PORTS: Final = tuple(CHOSEN_BY)
 ALIAS_SECRET_BYTES: Final = 32
+FULL_BYTES: Final = 1 << 20
+"""Who needs more than is free cannot write, though some bytes are left."""
 SECRETS_FILE: Final = "secrets.json"
 
 
@@ -118,6 +121,11 @@ class DataDirectory:
                 raise Failure(f"{name} holds a quote, backslash or ${{: `up` cannot pass it on")
         lines = [f"{name}='{value}'" for name, value in sorted(environment.items())]
         return self._write(UP_FILE, "\n".join(lines) + "\n")
+
+    def shortage(self) -> str:
+        """That its disk is full, as a clause; empty where there is room."""
+        free = shutil.disk_usage(self.path).free
+        return f"the disk of {self.path} is full: make room" if free < FULL_BYTES else ""
 
     def log(self, name: str) -> Path:
         """Where a part's output goes; that of its former run is kept beside it."""

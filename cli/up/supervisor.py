@@ -44,6 +44,8 @@ class Keeper:
     say: Say
     wait: Callable[[float], bool]
     clock: Callable[[], float] = time.monotonic
+    circumstances: Callable[[], str] = str
+    """What a part that fails may be unable to write down itself, as a full disk; else empty."""
     started_s: float = field(init=False)
     pause_s: float = FIRST_PAUSE_S
 
@@ -59,14 +61,14 @@ class Keeper:
     def _bring_back(self) -> None:
         if self.clock() - self.started_s >= STEADY_S:
             self.pause_s = FIRST_PAUSE_S
-        self.say(f"{self.name} ended ({_how(self.part)}); starting it again")
+        self.say(f"{self.name} ended ({_how(self.part)}); starting it again{self._beside()}")
         said = ""
         while not self.wait(self.pause_s):
             self.pause_s = min(self.pause_s * 2, LONGEST_PAUSE_S)
             try:
                 self.part.start()
             except EngineError as error:
-                problem = f"{self.name} does not start: {error}"
+                problem = f"{self.name} does not start: {error}{self._beside()}"
                 if problem != said and not self.wait(0):
                     self.say(problem)
                     said = problem
@@ -74,6 +76,10 @@ class Keeper:
             self.started_s = self.clock()
             self.say(f"{self.name} is back (pid {self.part.pid})")
             return
+
+    def _beside(self) -> str:
+        said = self.circumstances()
+        return f"; {said}" if said else ""
 
 
 @dataclass
@@ -86,7 +92,8 @@ class _Entry:
 class Supervisor:
     """For one thread; `stop` may be called at any time, also after failures."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: Say, circumstances: Callable[[], str] = str) -> None:
+        self._circumstances = circumstances
         self._say_alone = Lock()
         self._tell = say
         self._entries: list[_Entry] = []
@@ -112,7 +119,9 @@ class Supervisor:
     def keep(self, part: Part) -> None:
         """Restart an adopted part from now on whenever it ends."""
         (entry,) = [each for each in self._entries if each.part is part]
-        keeper = Keeper(entry.name, part, self.say, self._stopping.wait)
+        keeper = Keeper(
+            entry.name, part, self.say, self._stopping.wait, circumstances=self._circumstances
+        )
         entry.thread = Thread(target=self._run, args=(keeper,), name=entry.name, daemon=True)
         entry.thread.start()
 

@@ -98,14 +98,14 @@ def test_the_list_shows_members_and_spend(
         ],
     )
     cells = {
-        line.split()[1]: line.split()[-2:]
+        line.split()[1]: line.split()[-3:]
         for line in run("list", "-o", "org_a").splitlines()
         if "group_" in line
     }
     assert cells == {
-        "Sales": ["1", "3.660001"],
-        "Lab": ["0", "0.000000"],
-        "Unassigned": ["1", "1.000000"],
+        "Sales": ["1", "3.660001", "0.03660001"],
+        "Lab": ["0", "0.000000", "0.00000000"],
+        "Unassigned": ["1", "1.000000", "0.01000000"],
     }
 
 
@@ -161,7 +161,10 @@ def test_the_list_is_searched_and_filtered(control) -> None:  # type: ignore[no-
     unassigned = run("show", "-o", "org_a", "group_unassigned")
     assert "ben@example.com" in unassigned
     assert "ann@example.com" not in unassigned
-    assert "Billing cycle 2026-02-01 00:00" in run("list", "-o", "org_a", "--cycle", "2026-02-10")
+    listed = run("list", "-o", "org_a", "--cycle", "2026-02-10")
+    assert "Billing cycle 2026-02-01 00:00" in listed
+    # Named as `report spend` names them.
+    assert "Spend  Money (USD)" in listed
     for wrong in (("--cycle", "yesterday"), ("--configured-by", "magic")):
         assert CliRunner().invoke(groups.app, ["list", "-o", "org_a", *wrong]).exit_code == 2
     with pytest.raises(Failure, match="no group 'x'"):
@@ -195,7 +198,7 @@ def test_keys(control) -> None:  # type: ignore[no-untyped-def]
     listed = run("list", "-o", "org_a", app=keys.app)
     assert secret[-4:] in listed
     assert secret not in listed
-    run("revoke", listed.split()[0], "-o", "org_a", app=keys.app)
+    run("revoke", listed.splitlines()[2].split()[0], "-o", "org_a", app=keys.app)
     assert "revoked" in run("list", "-o", "org_a", app=keys.app)
     with pytest.raises(Failure):
         run("create", "admin", app=keys.app)

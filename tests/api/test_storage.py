@@ -26,6 +26,7 @@ from api.storage.revision import head, is_current
 from api.storage.store import Store
 from api.web.shapes.common import iso
 from tests.api.conftest import ADMIN
+from tests.small_disk import small_disk
 
 NOW = datetime(2026, 11, 10, tzinfo=UTC)
 
@@ -36,6 +37,17 @@ def test_the_migrations_make_exactly_the_tables_of_the_models(store: Store) -> N
     assert head() == ScriptDirectory.from_config(alembic_config()).get_current_head()
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 2) as disk:
+        store = Store(f"sqlite:///{disk.path / 'control-plane.sqlite'}")
+        migrate(store)
+        disk.fill()
+        full = pytest.raises(Refused, match="The database has no room on its disk")
+        with full, store.write() as session:
+            session.execute(text("CREATE TABLE more AS SELECT zeroblob(500000) AS bytes"))
+        store.close()
 
 
 def test_times_come_back_in_utc(store: Store, control: Control) -> None:

@@ -289,6 +289,20 @@ def test_a_body_that_is_too_large_is_refused(admin: httpx.Client) -> None:
     assert answer.json()["error"]["code"] == "too_large"
 
 
+def test_a_body_that_is_no_json_is_told_where_and_how_to_send_it(admin: httpx.Client) -> None:
+    groups = f"{ORG}/groups"
+    as_json = {"Content-Type": "application/json"}
+    broken = admin.post(groups, content=b'{"name":', headers=as_json)
+    assert broken.status_code == 400
+    assert broken.json()["error"]["where"] == "body"
+    assert broken.json()["error"]["message"] == "body is not JSON from its character 8 on."
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    as_curl_sends_it = admin.post(groups, content=b'{"name": "Lab"}', headers=form)
+    assert as_curl_sends_it.status_code == 400
+    assert as_curl_sends_it.json()["error"]["message"] == "body is not sent as JSON."
+    assert "Content-Type: application/json" in as_curl_sends_it.json()["error"]["what_to_do"]
+
+
 def test_every_key_expires(admin: httpx.Client) -> None:
     key = admin.post(f"{ORG}/keys", json={"scope": "finance", "name": "export"}).json()
     lives = datetime.fromisoformat(key["expires_at"]) - datetime.fromisoformat(key["created_at"])

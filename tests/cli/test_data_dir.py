@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 
 from cli.errors import Failure
 from cli.up.data_dir import PORTS, DataDirectory
+from tests.small_disk import small_disk
 
 
 def test_a_second_one_is_told_who_has_it(tmp_path: Path) -> None:
@@ -49,6 +50,14 @@ def test_a_given_port_that_is_taken_is_refused(tmp_path: Path) -> None:
         taken.listen()
         with pytest.raises(Failure, match="is taken: --kafka-port chooses another"):
             DataDirectory(tmp_path).ports({"kafka": taken.getsockname()[1]})
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 2) as disk:
+        directory = DataDirectory(disk.path)
+        assert directory.shortage() == ""
+        disk.fill()
+        assert directory.shortage() == f"the disk of {disk.path} is full: make room"
 
 
 def test_it_is_private(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from deploy.embedded.ports import free_port
 from schemas.settings import Settings
 from streams.kafka import create_topics
 from tests.api.serving import serving
+from tests.cli.conftest import RunCommand
 from tests.conftest import MakeSettings
 from warehouse.migrations import migrate
 
@@ -80,6 +81,18 @@ async def test_nothing_answers(make_settings: MakeSettings, tmp_path: Path) -> N
     assert levels["disk"] == "ok"
 
 
+def test_where_nothing_runs_it_says_so_below_what_it_found(
+    run_command: RunCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "up.env").write_text(
+        "METERING_KAFKA_BOOTSTRAP='127.0.0.1:1'\nMETERING_CLICKHOUSE_URL='http://127.0.0.1:1'\n"
+    )
+    outcome = run_command("doctor", "--data-dir", str(tmp_path))
+    assert outcome.returncode == 1
+    assert "ClickHouse does not answer: Connection refused (http://127.0.0.1:1)" in outcome.stdout
+    assert f"Nothing runs here; start `./metering up` (looked in {tmp_path}" in outcome.stdout
+
+
 @pytest.mark.parametrize("level", ["ok", "note"])
 def test_notes_are_not_to_be_mended(level: str) -> None:
     finding = Finding("ok" if level == "ok" else "note", "disk", "fine")
@@ -142,6 +155,19 @@ async def test_the_api_is_asked_and_its_release_compared(
         older = await ask()
         assert older.level == "wrong"
         assert "not of this release" in older.text
+
+
+def test_what_the_api_waits_for_is_told_in_its_words_not_as_json(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(kafka_bootstrap="127.0.0.1:1")
+    with serving(settings, publish=True) as served:
+        port = urlsplit(served.url).port
+        monkeypatch.setenv("METERING_API_PORT", str(port))
+        found = about("API", settings)
+    assert found.level == "wrong"
+    assert found.text.startswith(f"not ready at 127.0.0.1:{port}: events: Kafka at 127.0.0.1:1")
+    assert "{" not in found.text
 
 
 def test_wrong_options_of_the_api(

@@ -96,6 +96,17 @@ def test_an_ended_part_is_restarted_and_said_with_its_cause() -> None:
     ]
 
 
+def test_circumstances_that_a_part_cannot_write_down_are_said_beside_it() -> None:
+    said: list[str] = []
+    part, clock = FakePart([]), FakeClock()
+    keeper = keep(part, said, clock)
+    keeper.circumstances = lambda: "the disk is full"
+    part.end(1)
+    part.failures = 2
+    go_on(keeper, clock, 20)
+    assert [line.endswith("; the disk is full") for line in said] == [True, True, False]
+
+
 def test_what_was_killed_has_not_said_why() -> None:
     said: list[str] = []
     part, clock = FakePart([], cause="all is well"), FakeClock()
