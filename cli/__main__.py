@@ -234,11 +234,12 @@ def config() -> None:
     """Print the effective settings, secrets masked, and where each comes from."""
     from cli.api import load_options
     from cli.configuration import effective, load_settings, unknown_variables
+    from cli.tables import table, text
 
-    rows = effective(load_settings(), load_options())
-    width = max(len(row.variable) for row in rows)
-    for row in rows:
-        typer.echo(f"{row.variable:<{width}}  {row.value or '-':<24}  {row.source}")
+    settings = effective(load_settings(), load_options())
+    columns = [text("Variable"), text("Value"), text("From")]
+    rows = [(each.variable, each.value or "-", each.source) for each in settings]
+    typer.echo("\n".join(table(columns, rows)))
     for complaint in unknown_variables():
         typer.echo(complaint, err=True)
 

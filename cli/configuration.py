@@ -176,6 +176,9 @@ def _masked(value: Any) -> str:
         return MASK if value.get_secret_value() else ""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        # As it is written in a file or a variable.
+        return str(value).lower()
     return without_secrets(str(value)) if ADDRESS in str(value) else str(value)
 
 

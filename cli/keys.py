@@ -31,7 +31,7 @@ ScopeArgument = Annotated[
 BoundTo = Annotated[
     str,
     typer.Option(
-        "--organization", "-o", metavar="ID", help="Whose key it is; without it, nobody's."
+        "--organization", "-o", metavar="ID", help="Whose key it is; only an operator's is of none."
     ),
 ]
 

@@ -223,7 +223,7 @@ class _Up:
         from cli.up.demo import PAST_SOURCE
         from cli.up.first_report import wait_for_usage
 
-        _say("demo: a week of usage of two organizations, then a live trickle")
+        _say("demo: two organizations, a week of usage before the first start, and a live trickle")
         reader = self._clickhouse.reader
         has_usage = wait_for_usage(
             self._clickhouse.url,

@@ -37,7 +37,9 @@ def clean_environment(variables: Mapping[str, str] | None = None) -> dict[str, s
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(SETTINGS_PREFIX)
     }
-    return {**inherited, "PYTHONPATH": str(PROJECT_ROOT), **(variables or {})}
+    # Where our code is, and not first of all in the working directory, which is anybody's.
+    ours = {"PYTHONPATH": str(PROJECT_ROOT), "PYTHONSAFEPATH": "1"}
+    return {**inherited, **ours, **(variables or {})}
 
 
 class EngineError(RuntimeError):

@@ -18,6 +18,7 @@ from cli.configuration import (
 from cli.errors import Failure
 from deploy.embedded.child import PROJECT_ROOT
 from schemas.settings import Settings
+from tests.cli.conftest import RunCommand
 
 
 @pytest.fixture
@@ -149,7 +150,16 @@ def test_options_of_the_api_are_shown_too(bare: pytest.MonkeyPatch) -> None:
     bare.setenv("METERING_API_PORT", "1234")
     rows = {row.variable: row for row in effective(load_settings(), load_options())}
     assert rows["METERING_API_PORT"] == Setting("METERING_API_PORT", "1234", "environment")
-    assert rows["METERING_API_PUBLISH"].source == "default"
+    assert rows["METERING_API_PUBLISH"] == Setting("METERING_API_PUBLISH", "true", "default")
+
+
+def test_they_stand_in_a_table_with_a_header(run_command: RunCommand, tmp_path: Path) -> None:
+    data_dir = tmp_path / ("a-directory-with-a-long-name" * 2)
+    lines = run_command("config", "--data-dir", str(data_dir)).stdout.splitlines()
+    assert lines[0].split() == ["Variable", "Value", "From"]
+    source_column = lines[0].index("From")
+    assert {line[source_column - 2 : source_column] for line in lines[2:]} == {"  "}
+    assert {line[source_column:] for line in lines[2:]} <= {"default", "environment"}
 
 
 def test_what_up_passes_on_is_what_was_said(tmp_path: Path) -> None:

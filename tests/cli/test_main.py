@@ -32,6 +32,14 @@ def test_help_answers_at_once(run_command: RunCommand) -> None:
     assert "demo-traffic" not in outcome.stdout
 
 
+def test_a_package_of_the_working_directory_is_not_taken_for_ours(
+    run_command: RunCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "cli").mkdir()
+    (tmp_path / "cli" / "__init__.py").write_text("raise SystemExit('not ours')\n")
+    assert run_command("--version").returncode == 0
+
+
 def test_version(run_command: RunCommand) -> None:
     assert run_command("--version").stdout.startswith("metering 0.")
 

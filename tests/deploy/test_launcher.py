@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -75,6 +76,19 @@ def test_arguments_are_passed_on_from_anywhere(checkout: Path, tmp_path: Path) -
     outcome = _run(link, "emit", "two words", "", "--x=*", cwd=Path("/"))
     assert outcome.stdout == f"{checkout}|-m|cli|emit|two words||--x=*|"
     assert outcome.stderr == ""
+
+
+def test_a_package_of_the_working_directory_is_not_taken_for_ours(
+    checkout: Path, tmp_path: Path
+) -> None:
+    _stub(checkout / ".venv" / "bin" / "python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    elsewhere = tmp_path / "elsewhere"
+    for root in (checkout, elsewhere):
+        (root / "cli").mkdir(parents=True)
+        (root / "cli" / "__init__.py").touch()
+        (root / "cli" / "__main__.py").write_text(f"print({str(root)!r})\n")
+    outcome = _run(checkout / "metering", cwd=elsewhere)
+    assert outcome.stdout == f"{checkout}\n", outcome.stderr
 
 
 def test_nothing_is_done_twice(checkout: Path) -> None:
