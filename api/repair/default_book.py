@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.rules.bounds import subject_of
 from api.storage.ledgers import OutboxFact, Price, PublishingHalt
 from api.storage.models import Organization
 from api.storage.store import lock_price_book
@@ -118,6 +119,7 @@ def _tell(session: Session, organization: Organization, price: DefaultPrice, now
             organization_id=organization.id,
             topic=topics.MEMBERSHIPS,
             version=record.version,
+            subject=subject_of(fact),
             payload=codec.encode(record),
             created_at=now,
         )

@@ -25,6 +25,7 @@ from api.outbox.compare import Halt
 from api.repair.default_book import default_price, restore_default_book
 from api.repair.replay import apply_fact
 from api.rules.aliases import follow_facts
+from api.rules.bounds import subject_of
 from api.rules.change import Actor, audit_entry
 from api.storage.ledgers import AuditEntry, OutboxFact, PublishingHalt
 from api.storage.models import Organization
@@ -314,6 +315,7 @@ def _learn(
             organization_id=learner.id,
             topic=topic,
             version=record.version,
+            subject=subject_of(record.fact),
             payload=value,
             created_at=record.recorded_at,
             published_at=now,
@@ -344,6 +346,7 @@ def _append_behind(
                 organization_id=organization.id,
                 topic=topic,
                 version=last,
+                subject=subject_of(record.fact),
                 payload=codec.encode(record),
                 created_at=row.created_at,
             )

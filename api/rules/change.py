@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.clock import Clock
 from api.errors import not_found, unavailable
+from api.rules.bounds import Fact, may_be_too_many, refuse_too_many, subject_of
 from api.storage.bulk import insert_rows
 from api.storage.ledgers import AuditEntry, DimensionChange, OutboxFact, PublishingHalt
 from api.storage.models import Organization
@@ -74,6 +75,8 @@ class Change:
     now: datetime
     alias_secret: bytes
     _facts: list[dict[str, Any]] = field(default_factory=list)
+    _countable: list[Fact] = field(default_factory=list)
+    """Facts with which a bound may be reached."""
     _audit: list[dict[str, Any]] = field(default_factory=list)
     _dimensions: dict[tuple[str, str], None] = field(default_factory=dict)
 
@@ -109,10 +112,13 @@ class Change:
                 "organization_id": record.organization_id,
                 "topic": topic,
                 "version": record.version,
+                "subject": subject_of(record.fact),
                 "payload": codec.encode(record),
                 "created_at": self.now,
             }
         )
+        if may_be_too_many(record.fact, record.version):
+            self._countable.append(record.fact)
 
     def audit(
         self,
@@ -132,18 +138,22 @@ class Change:
         self._dimensions[kind, entity_id] = None
 
     def finish(self) -> None:
-        """Writes down what was recorded, in the transaction of the change itself."""
+        """Writes down what was recorded, in the transaction of the change itself.
+
+        Raises Refused (409) where the pipeline could not keep so many changes of something.
+        """
         if self._facts or self._audit or self._dimensions:
             self.organization.updated_at = self.now
         self.session.flush()
         insert_rows(self.session, OutboxFact, self._facts)
+        refuse_too_many(self.session, self.organization_id, self._countable, self.now)
         insert_rows(self.session, AuditEntry, self._audit)
         dimensions = [
             {"organization_id": self.organization_id, "kind": kind, "entity_id": entity_id}
             for kind, entity_id in self._dimensions
         ]
         insert_rows(self.session, DimensionChange, dimensions)
-        self._facts, self._audit, self._dimensions = [], [], {}
+        self._facts, self._countable, self._audit, self._dimensions = [], [], [], {}
 
 
 @dataclass

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import select
 
 from api.errors import invalid
+from api.rules.bounds import refuse_too_many_default_prices
 from api.rules.change import Change, Transaction
 from api.storage.ledgers import Price, PublishingHalt
 from api.storage.models import Organization
@@ -58,6 +59,7 @@ def set_default_price(transaction: Transaction, new: NewPrice) -> Price:
     """
     new.check()
     lock_price_book(transaction.session)
+    refuse_too_many_default_prices(transaction.session, new.meter)
     price = new.row(None, transaction.clock())
     transaction.session.add(price)
     ids = transaction.session.scalars(

@@ -47,6 +47,15 @@ class Grant(Base):
         CheckConstraint("amount_micro > 0", name="amount"),
         CheckConstraint("revoked_micro BETWEEN 0 AND amount_micro", name="revoked"),
         CheckConstraint("kind <> 'monthly' OR expires_at IS NOT NULL", name="monthly_expires"),
+        Index(
+            "ix_grants_live",
+            "organization_id",
+            "pool_kind",
+            "pool_id",
+            "expires_at",
+            sqlite_where=text("revoked_micro < amount_micro"),
+            postgresql_where=text("revoked_micro < amount_micro"),
+        ),
     )
 
     organization_id: Mapped[str] = mapped_column(
@@ -147,6 +156,13 @@ class OutboxFact(Base):
             postgresql_where=text("published_at IS NULL"),
         ),
         Index(
+            "ix_outbox_subject",
+            "organization_id",
+            "subject",
+            sqlite_where=text("subject IS NOT NULL"),
+            postgresql_where=text("subject IS NOT NULL"),
+        ),
+        Index(
             "ix_outbox_settings",
             "organization_id",
             "topic",
@@ -159,6 +175,8 @@ class OutboxFact(Base):
     organization_id: Mapped[str] = mapped_column(ID, ForeignKey("organizations.id"))
     topic: Mapped[str] = mapped_column(String(16))
     version: Mapped[int] = mapped_column(SERIAL)
+    subject: Mapped[str | None] = mapped_column(String(300))
+    """What the fact adds a change to (`api.rules.bounds`), to count them by."""
     payload: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime]
     published_at: Mapped[datetime | None]

@@ -163,7 +163,9 @@ def test_whoever_changed_too_often_can_still_leave(worker: Worker) -> None:
     for _ in range(REMOVALS_SPARE):
         assert reason_of(worker.publish(removed)) == "applied"
     assert reason_of(worker.publish(removed)) == "too_many_changes"
-    assert len(worker.state.get(at_member).spans) == CHANGES_MAX + REMOVALS_SPARE
+    timeline = worker.state.get(at_member)
+    assert timeline is not None
+    assert len(timeline.spans) == CHANGES_MAX + REMOVALS_SPARE
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_whoever_changed_too_often_can_still_leave(worker: Worker) -> None:
 )
 def test_ids_that_values_list_are_bounded_in_bytes(identifier: str, expected: str) -> None:
     worker, model = Worker(now=T0), Model(alias_hash)
-    for fact in (
+    facts: list[Any] = [
         records.OrganizationCreated(),
         records.GroupCreated("a"),
         records.GroupCreated(identifier),
@@ -188,7 +190,8 @@ def test_ids_that_values_list_are_bounded_in_bytes(identifier: str, expected: st
         # What no value lists may be as long as any id.
         records.WebsiteAssigned("\N{GREEK SMALL LETTER OMEGA}" * 256, "a"),
         records.Granted(identifier, "group", "a", "one_time", 5, "admin:x"),
-    ):
+    ]
+    for fact in facts:
         is_listed = identifier in (getattr(fact, name, "") for name in fact.__struct_fields__)
         outcome = worker.publish(fact)
         assert reason_of(outcome) == (expected if is_listed else "applied")

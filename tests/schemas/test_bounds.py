@@ -83,8 +83,8 @@ def test_an_event_that_takes_from_all_grants_of_two_full_pools_fits_into_usage_r
         for _ in range(POOL_GRANTS_MAX)
     ]
     dimensions = {f"{ID[2:]}{each:02}": ID for each in range(DIMENSIONS_LIMIT)}
-    row = RatedEvent(
+    fields: list[Any] = [
         ID, ID, ID, INT64_MAX, AT, ID, ID, ID, "unknown", ID, dimensions, ID, ID, *[INT64_MAX] * 10,
         "USD", paid, INT64_MAX, INT64_MAX, ID, INT64_MAX, INT64_MAX, AT, AT,
-    )  # fmt: skip
-    assert len(ID) + len(encode(row)) < room_in(USAGE_RATED)
+    ]  # fmt: skip
+    assert len(ID) + len(encode(RatedEvent(*fields))) < room_in(USAGE_RATED)
