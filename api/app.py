@@ -81,7 +81,8 @@ def create_app(
         limits,
         Ingest(settings, store, chosen.ingest_waiting_max),
     )
-    # Where keys are typed in, no script may come from elsewhere; and many have no way out anyway.
+    # Keys are typed into this page, so no script may come from elsewhere; and many installations
+    # have no way out to the network anyway.
     app = FastAPIOffline(
         redoc_url=None,
         title=TITLE,

@@ -54,14 +54,14 @@ BY_BEGINNING: Final = (
 
 def complaint(error: Mapping[str, Any]) -> str:
     """The words for one error of pydantic's."""
-    kind, said = str(error["type"]), error.get("ctx") or {}
+    kind, context = str(error["type"]), error.get("ctx") or {}
     if kind == "value_error":
         # Only our own validators raise these, in words meant for callers.
-        return str(said.get("error", OTHERWISE))
+        return str(context.get("error", OTHERWISE))
     words = BY_KIND.get(kind)
     if words is None:
         words = next((text for start, text in BY_BEGINNING if kind.startswith(start)), OTHERWISE)
     try:
-        return words.format_map(said)
+        return words.format_map(context)
     except KeyError:
         return OTHERWISE

@@ -127,7 +127,7 @@ def ensure_key(
     settings: Settings,
     scope: Scope,
     organization_id: str | None,
-    kept: str,
+    stored_secret: str,
     keep: Callable[[str], None],
 ) -> None:
     """Makes a key unless the secret `kept` is that of a live one of this scope and organization,
@@ -138,7 +138,9 @@ def ensure_key(
     """
     with _opened(settings, lambda: datetime.now(UTC)) as control:
         with control.store.read() as session:
-            key = session.scalar(select(ApiKey).where(ApiKey.secret_hash == secret_hash(kept)))
+            key = session.scalar(
+                select(ApiKey).where(ApiKey.secret_hash == secret_hash(stored_secret))
+            )
         if (
             key is not None
             and key.revoked_at is None

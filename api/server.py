@@ -62,13 +62,13 @@ def server_config(app: FastAPI, options: ApiOptions, **more: Any) -> uvicorn.Con
             "port": options.port,
             "http": PatientProtocol,
             "ws": "none",
-            # Its lines are to look as all others do; its coming and going is ours to tell.
+            # uvicorn's lines look like all others, and its start and end are logged by us.
             "log_config": None,
             # A query string may hold what is secret, and an address is personal.
             "access_log": False,
             "timeout_graceful_shutdown": SHUTDOWN_S,
             "server_header": False,
-            # Anybody can write `X-Forwarded-For`: only who is configured is believed.
+            # Anybody can write `X-Forwarded-For`: only the configured proxies are believed.
             "proxy_headers": bool(options.trusted_proxies),
             "forwarded_allow_ips": options.trusted_proxies,
             **more,

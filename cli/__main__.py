@@ -53,7 +53,7 @@ TopicOption = Annotated[
 
 def main() -> None:
     """Run a command; whatever fails is one line on stderr, and a traceback only for `debug`."""
-    # Until a process sets its logging up: a failure is one line of ours, not theirs before it.
+    # Libraries log nothing until a process sets its logging up, so a failure is one line of ours.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         app(prog_name="metering")
@@ -249,7 +249,7 @@ def test(context: typer.Context) -> None:
     """Check everything: format, lint, types, imports, tests. With arguments only pytest runs, with
     them: `metering test tests/cli/test_emit.py -k pipe`.
     """
-    # Behind other arguments it is pytest that is asked.
+    # Behind other arguments, `--help` is meant for pytest.
     if context.args in (["-h"], ["--help"]):
         typer.echo(context.get_help())
         return

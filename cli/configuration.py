@@ -66,11 +66,11 @@ def settings_from(variables: Mapping[str, str]) -> Settings:
 
 def settings_file(environment: Mapping[str, str] = os.environ) -> Path | None:
     """The file that fills in what the environment leaves open, if any."""
-    named = environment.get(FILE_VARIABLE)
-    if named:
-        if not Path(named).is_file():
-            raise Failure(f"{FILE_VARIABLE} names {named}, which is no file", WRONG_SETTINGS)
-        return Path(named)
+    path = environment.get(FILE_VARIABLE)
+    if path:
+        if not Path(path).is_file():
+            raise Failure(f"{FILE_VARIABLE} names {path}, which is no file", WRONG_SETTINGS)
+        return Path(path)
     if any(environment.get(variable) for variable in ADDRESS_VARIABLES):
         return None
     left_by_up = data_directory(environment) / UP_FILE
@@ -124,8 +124,8 @@ def adopt_settings_file() -> None:
 
 def explicit_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What METERING_CONFIG_FILE and the environment say, without what `up.env` would add."""
-    named = environment.get(FILE_VARIABLE)
-    in_file = dotenv_values(settings_file(environment)) if named else {}
+    path = environment.get(FILE_VARIABLE)
+    in_file = dotenv_values(settings_file(environment)) if path else {}
     return {
         name: value
         for name, value in {**in_file, **environment}.items()

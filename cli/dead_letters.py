@@ -209,15 +209,15 @@ async def newest(
 ) -> tuple[Counter[str], list[Letter]]:
     """How many there are of each reason, and the latest so many, oldest first."""
     counts: Counter[str] = Counter()
-    kept: deque[Letter] = deque()
+    letters: deque[Letter] = deque()
     async for letter in read_letters(settings):
         if not letter.is_first_part or not is_wanted(letter, reason, organization):
             continue
         counts[letter.reason] += 1
-        kept.append(letter)
-        if len(kept) >= 2 * limit:
-            kept = deque(_last(kept, limit))
-    return counts, _last(kept, limit)
+        letters.append(letter)
+        if len(letters) >= 2 * limit:
+            letters = deque(_last(letters, limit))
+    return counts, _last(letters, limit)
 
 
 def _last(letters: "deque[Letter]", limit: int) -> list[Letter]:

@@ -116,7 +116,7 @@ def _jvm() -> Finding:
     try:
         return Finding("ok", "JVM", find_java())
     except EngineError as error:
-        # A broker elsewhere has its own.
+        # A broker on another machine has a disk of its own.
         return Finding("note", "JVM", f"none for `metering up`: {error}")
 
 
@@ -142,7 +142,7 @@ async def _bounded(
         return [Finding("wrong", "Kafka", str(error))] if check is _kafka else []
     except (KafkaError, OSError, TimeoutError) as error:
         text = f"does not answer at {settings.kafka_bootstrap}: {one_line(error)}"
-        # Once is enough: the topics cannot be seen without it.
+        # Without a broker the topics cannot be seen, and one finding about it is enough.
         return [Finding("wrong", "Kafka", text)] if check is _kafka else []
 
 
@@ -245,7 +245,7 @@ def _database(settings: Settings) -> list[Finding]:
         return [Finding("wrong", "database", f"METERING_DATABASE_URL: {one_line(error)}")]
     where = without_secrets(url.render_as_string(hide_password=False))
     mend = "run `metering migrate`"
-    # Only to look would make an empty SQLite file.
+    # Opening a SQLite file that does not exist would create it.
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         return [Finding("wrong", "database", f"{where} is not there: {mend}")]
     store = Store(url.render_as_string(hide_password=False))

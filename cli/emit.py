@@ -52,10 +52,10 @@ class Outcome:
         """Empty when every line was acknowledged."""
         if not self.failed:
             return ""
-        named = [f"  line {number}: {why}" for number, why in list(self.failed.items())[:NAMED_MAX]]
+        lines = [f"  line {number}: {why}" for number, why in list(self.failed.items())[:NAMED_MAX]]
         if len(self.failed) > NAMED_MAX:
-            named.append(f"  … and {len(self.failed) - NAMED_MAX:,} more")
-        return f"{len(self.failed):,} not acknowledged:\n" + "\n".join(named)
+            lines.append(f"  … and {len(self.failed) - NAMED_MAX:,} more")
+        return f"{len(self.failed):,} not acknowledged:\n" + "\n".join(lines)
 
     def account(self, topic: str) -> str:
         """What became of the lines read until it ended early."""
@@ -77,10 +77,10 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 def key_of(line: bytes, topic: str, fallback: str | None) -> bytes:
     """The record's key: the organization. Raises `ValueError` saying why there is none."""
     try:
-        named = _decode_named(line)
+        header = _decode_named(line)
     except (ValueError, RecursionError):
         raise ValueError("not sent: no JSON object") from None
-    key = named.organizationid if topic == USAGE else named.organization_id
+    key = header.organizationid if topic == USAGE else header.organization_id
     key = fallback if key is None else key
     if not isinstance(key, str) or not key:
         name = "organizationid" if topic == USAGE else "organization_id"

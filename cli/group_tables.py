@@ -51,8 +51,8 @@ def print_groups(
             number(f"Money ({currency})"),
         ],
         [
-            (*said, str(counts.get(said[0], 0)), *spent.get(said[0], unspent))
-            for said in (*cells, (UNASSIGNED, "Unassigned", ""))
+            (*cell, str(counts.get(cell[0], 0)), *spent.get(cell[0], unspent))
+            for cell in (*cells, (UNASSIGNED, "Unassigned", ""))
         ],
     )
     for line in [_cycle_line(cycle), "", *lines]:
@@ -108,21 +108,21 @@ def _print_conflicts(
         typer.echo(line)
 
 
-def print_group(settings: "Settings", organization_id: str, named: str) -> None:
+def print_group(settings: "Settings", organization_id: str, name_or_id: str) -> None:
     """One group by its id or name. Raises Failure where there is none."""
     from api import reading
     from cli.control import opened
 
     with opened(settings) as control, control.store.read() as session:
         reading.organization(session, organization_id)
-        group_id = group_id_of(session, organization_id, named)
+        group_id = group_id_of(session, organization_id, name_or_id)
         live = reading.groups(session, organization_id)
         people = reading.current_people(session, organization_id, group_id)[group_id]
         conflicts = reading.sync_conflicts(session, organization_id, group_id)
         directories = reading.directory_names(session, organization_id)
     row = next((row for row in live if row.id == group_id), None)
     if row is None and group_id != UNASSIGNED:
-        raise Failure(f"There is no group {named!r}. `metering groups list` names all.")
+        raise Failure(f"There is no group {name_or_id!r}. `metering groups list` names all.")
     typer.echo(f"{row.name if row else 'Unassigned'} ({group_id})")
     if row is not None:
         follows = directories.get(row.directory_group_id or "")
@@ -153,7 +153,7 @@ def print_directories(settings: "Settings", organization_id: str) -> None:
         typer.echo(line)
 
 
-def group_id_of(session: "Session", organization_id: str, named: str) -> str:
+def group_id_of(session: "Session", organization_id: str, name_or_id: str) -> str:
     """The id of a group that was named by id or name; an id is never taken for another's name.
     What is neither comes back, to be refused by the rules."""
     from api import reading
@@ -161,5 +161,5 @@ def group_id_of(session: "Session", organization_id: str, named: str) -> str:
 
     rows = reading.groups(session, organization_id)
     by_name = {row.name_folded: str(row.id) for row in rows} | {fold(UNASSIGNED_NAME): UNASSIGNED}
-    is_id = named == UNASSIGNED or any(row.id == named for row in rows)
-    return named if is_id else by_name.get(fold(named.strip()), named)
+    is_id = name_or_id == UNASSIGNED or any(row.id == name_or_id for row in rows)
+    return name_or_id if is_id else by_name.get(fold(name_or_id.strip()), name_or_id)

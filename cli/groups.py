@@ -226,30 +226,30 @@ def _day(text: str) -> date | None:
         raise typer.BadParameter(f"{text!r} is no day; write it as 2026-10-15.") from error
 
 
-def _group(change: Any, named: str) -> str:
+def _group(change: Any, name_or_id: str) -> str:
     """The id of a group that was named by id or name; an id is never taken for another's name."""
     from cli.group_tables import group_id_of
 
-    return group_id_of(change.session, change.organization_id, named)
+    return group_id_of(change.session, change.organization_id, name_or_id)
 
 
-def _directory(change: Any, named: str) -> str:
+def _directory(change: Any, name_or_id: str) -> str:
     """The id of a directory group that was named by id or name."""
     from api.reading import directory_names
     from api.rules.names import fold
 
     names = directory_names(change.session, change.organization_id)
     by_name = {fold(name): directory_id for directory_id, name in names.items()}
-    return named if named in names else by_name.get(fold(named.strip()), named)
+    return name_or_id if name_or_id in names else by_name.get(fold(name_or_id.strip()), name_or_id)
 
 
-def _members(change: Any, named: list[str]) -> list[str]:
+def _members(change: Any, names_or_ids: list[str]) -> list[str]:
     """The ids of members who were named by id, or else by an address."""
     from api.rules.members import find_by_address
     from api.storage.models import Member
 
     ids = []
-    for one in named:
+    for one in names_or_ids:
         is_id = change.session.get(Member, (change.organization_id, one)) is not None
         holder = None if is_id else find_by_address(change, one)
         ids.append(str(holder.id) if holder else one)

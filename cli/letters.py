@@ -107,10 +107,10 @@ def replay_headers(letter: Letter) -> list[Header]:
 
     Without the mark of a forwarded event: it may be forwarded once more.
     """
-    kept = [(name, raw) for name, raw in letter.original_headers if name != headers.FORWARDED]
-    if all(name != ORIGINAL_APPEND_TIME_HEADER for name, _ in kept):
-        kept.append((ORIGINAL_APPEND_TIME_HEADER, str(letter.appended_ms).encode()))
-    return kept
+    pairs = [(name, raw) for name, raw in letter.original_headers if name != headers.FORWARDED]
+    if all(name != ORIGINAL_APPEND_TIME_HEADER for name, _ in pairs):
+        pairs.append((ORIGINAL_APPEND_TIME_HEADER, str(letter.appended_ms).encode()))
+    return pairs
 
 
 def first_appended_ms(letter: Letter) -> int:
@@ -171,7 +171,7 @@ class ReplayRecord:
             os.fsync(file.fileno())
 
     def _identity(self, letter: Letter) -> str:
-        # With its time: an emptied broker would give the same offsets to other letters.
+        # The time is part of it, because an emptied broker gives the same offsets to other letters.
         return f"{self._cluster_topic}/{letter.name}@{letter.lettered_ms}"
 
     def _read(self) -> set[str]:
@@ -184,7 +184,7 @@ class ReplayRecord:
             try:
                 known.add(json.loads(line)["letter"])
             except (ValueError, KeyError):
-                # Cut off by a crash: that letter counts as not replayed, which is harmless.
+                # A line that a crash cut off: its letter counts as not replayed, which is harmless.
                 continue
         return known
 

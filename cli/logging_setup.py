@@ -58,7 +58,7 @@ def set_up_logging(log_format: Literal["console", "json"], level: str) -> None:
     is_debug = level == "debug"
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.DEBUG if is_debug else logging.WARNING)
-    # It tells of every retry as a warning or an error: dozens a second in a healthy pipeline,
+    # aiokafka logs every retry as a warning or an error: dozens a second in a healthy pipeline,
     # hundreds while a broker is down. What ends a process reaches us as an exception.
     logging.getLogger("aiokafka").setLevel(logging.DEBUG if is_debug else logging.CRITICAL)
 

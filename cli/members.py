@@ -62,11 +62,11 @@ def what_kafka_keeps() -> str:
     """What no command can take out of a topic, and how long it stays there."""
     from schemas import topics
 
-    kept = ", ".join(
+    retentions = ", ".join(
         f"`{name}` {topics.all_topics()[name].retention_days} days"
         for name in (topics.USAGE, topics.USAGE_RATED, topics.DEAD_LETTERS)
     )
     return (
-        f"Kafka keeps what was sent under an address until its retention ends ({kept}, if not "
-        "configured otherwise); `metering dead-letters` shows it until then."
+        f"Kafka keeps what was sent under an address until its retention ends ({retentions}, if "
+        "not configured otherwise); `metering dead-letters` shows it until then."
     )

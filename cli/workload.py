@@ -162,7 +162,7 @@ def _tenant(seed: int, number: int) -> Tenant:
         (f"web_{each}", random.choice(groups))
         for each in range(1, random.randint(1, WEBSITES_MAX) + 1)
     ]
-    # With the seed: another workload on the same broker is about other organizations.
+    # The seed is part of the id, so another workload on the same broker has other organizations.
     organization_id = f"org_{seed}_{number}"
     return Tenant(
         organization_id,
@@ -235,7 +235,7 @@ def _skew(count: int) -> list[float]:
 
 
 def _random(seed: int, purpose: str) -> Random:
-    # One sequence a purpose: more events leave the facts as they are.
+    # Each purpose has a sequence of its own, so that more events leave the facts as they are.
     return Random(f"{seed}:{purpose}")  # noqa: S311 - a workload, no secrets
 
 

@@ -91,7 +91,7 @@ class Inserter:
         try:
             _answer, summary = await self._ask(query, b"\n".join(rows), self._settings)
         except UnavailableError:
-            # Whoever answers next may be another version.
+            # The next server to answer may be of another version.
             self._settings = None
             raise
         written = int(json.loads(summary or "{}").get("written_rows", len(rows)))
@@ -135,7 +135,7 @@ def _failure(code: str, status: int, answer: bytes) -> RefusedError | Unavailabl
     # The same code says that merges lag behind, which passes, and that one insert has rows for too
     # many partitions, which passes only when it is cut smaller.
     is_too_wide = number == TOO_MANY_PARTS and "single INSERT" in text
-    # The embedded engine cannot quote bytes that are no text, and then says only that.
+    # The embedded engine cannot quote bytes that are no text; its message then says only that.
     is_no_text = number == UNKNOWN_EXCEPTION and "codec can't decode" in text
     if number in CONTENT_ERRORS or is_too_wide or is_no_text:
         return RefusedError(text)

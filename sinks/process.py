@@ -120,7 +120,7 @@ class _Sink:
         ]
         log.info("sink started", cluster=cluster, topics=list(names.values()))
         try:
-            # None of them returns: the first that ends has failed.
+            # None of these tasks returns, so the first that ends has failed.
             await asyncio.wait((storing, *others), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in others:
@@ -172,7 +172,7 @@ class _Sink:
                 await self._fetching.wait()
                 continue
             self._fetching.end()
-            # Taken before anything is awaited: it is the generation of what was just fetched.
+            # Read before anything is awaited, so that it is the generation of these records.
             generation = group.generation
             for partition, records in fetched.items():
                 remaining = records

@@ -19,13 +19,13 @@ def dead_letter(
     transaction: Transaction, topic: str, record: Record, reason: Reason, detail: str
 ) -> None:
     """Writes the record, and counts it under its reason. `topic` is unprefixed."""
-    key, value, kept = record.key, record.value, list(record.headers)
+    key, value, original_headers = record.key, record.value, list(record.headers)
     is_packed = isinstance(record, Unreadable)
     if isinstance(record, Unreadable):
         reason = Reason.TOO_LARGE if record.is_too_large else Reason.NOT_JSON
         detail = record.why
-    elif size_of(key, b"", kept) > BESIDE_BYTES:
-        key, value, kept, is_packed = None, _packed(record, kept), [], True
+    elif size_of(key, b"", original_headers) > BESIDE_BYTES:
+        key, value, original_headers, is_packed = None, _packed(record, original_headers), [], True
     added = {
         headers.REASON: reason.value,
         headers.DETAIL: detail,
@@ -46,12 +46,12 @@ def dead_letter(
             DEAD_LETTERS,
             key,
             part,
-            [*kept, *((name, text.encode()) for name, text in added.items())],
+            [*original_headers, *((name, text.encode()) for name, text in added.items())],
         )
     transaction.count(f"dead:{reason.value}")
 
 
-def _packed(record: Record, kept: Headers) -> bytes:
+def _packed(record: Record, original_headers: Headers) -> bytes:
     batch = RecordBatch(1, None, record.timestamp, takes_any_name=True, is_transactional=False)
-    batch.add(record.key, record.value, kept)
+    batch.add(record.key, record.value, original_headers)
     return batch.packed()

@@ -95,7 +95,7 @@ class WorkerHealth:
         self._lag = 0
         self._last_progress_s = time.monotonic()
         if not is_assigned:
-            # What these say of a partition is its next owner's to say.
+            # From now on the partition's next owner reports these gauges.
             for gauge in (LAG, RECOVERY_SECONDS, RECOVERED):
                 gauge.clear()
             OLDEST_SECONDS.set(0)

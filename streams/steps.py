@@ -221,7 +221,7 @@ class FactStep:
             home_partition(record.key or b"", self._partitions),
         )
         outcome = decide_fact(fact_input, transaction.state)
-        # Encoded first: what fails must have changed nothing.
+        # The row is encoded before anything is changed, so that a failure has changed nothing.
         rows = [(topics.LEDGER, encode(posting)) for posting in outcome.postings]
         if outcome.applied is not None:
             rows.append((topics.FACTS_APPLIED, encode(outcome.applied)))

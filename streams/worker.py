@@ -74,7 +74,7 @@ async def _watch_lag(runtime: ExactlyOnce, health: WorkerHealth) -> None:
             health.kafka.begin(str(error) or "no answer")
             continue
         health.kafka.end()
-        # Some may have gone elsewhere while the broker was asked.
+        # Some partitions may have been revoked while the broker was asked.
         lanes = {number: lane for number, lane in runtime.lanes.items() if lane.running}
         lags = {
             (name, number): max(0, end - lanes[number].positions[name])

@@ -29,7 +29,7 @@ READER_CONSTANTS: Final = {
 READER_SETTINGS: Final = ", ".join(
     [
         # 2, not 1: clients send settings of their own with every statement, and 1 refuses those.
-        # It refuses writing just as well, and what may be set is bounded here.
+        # `readonly = 2` refuses writing just as 1 does, and these constraints bound the settings.
         "readonly = 2",
         # 0 would mean without a limit.
         *(f"{name} = {most} MIN 1 MAX {most}" for name, most in READER_LIMITS.items()),
@@ -116,7 +116,8 @@ def organization_reader_statements(
             f"USING {condition} TO {name}"
             for table in ORGANIZATION_TABLES
         ),
-        # Last: the role lifts the policy for everyone else, so it must find the narrow one there.
+        # This comes last: the role lifts the policy for everyone else, so the narrow policy must
+        # exist before it.
         f"GRANT {ORGANIZATION_READERS} TO {name}",
     ]
 

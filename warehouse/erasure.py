@@ -87,7 +87,7 @@ def erase_dead_letters(client: Any, person: Erased) -> int:
     """Empties what dead letters of the organization hold, where it names the person."""
     places: Offsets = defaultdict(list)
     letters = client.query(_LETTERS, parameters={"organization": person.organization_id})
-    # A value too large for one record lies in several, and an address may lie across two.
+    # A value too large for one record is split over several, and an address may be split with it.
     for _, parts in groupby(letters.result_rows, key=lambda row: row[4]):
         rows = list(parts)
         if person.is_named_in(list(_texts(rows))):

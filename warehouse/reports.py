@@ -132,13 +132,15 @@ def spend_report(
 def _query_rows(
     client: Any, organization_id: str, period: Cycle, by: By, as_of: AsOf
 ) -> list[SpendRow]:
-    named = _NAMES.get(by)
+    name_columns = _NAMES.get(by)
     sql = _QUERY.format(
         key=_KEYS[by],
         group_name="u.group_name" if by == "group" else "''",
         view=VIEWS[as_of],
-        name="n.name" if named else "''",
-        names=_NAMES_JOIN.format(column=named[0], view=named[1]) if named else "",
+        name="n.name" if name_columns else "''",
+        names=_NAMES_JOIN.format(column=name_columns[0], view=name_columns[1])
+        if name_columns
+        else "",
         order="s.id" if by == "day" else "s.cost_micro DESC, s.id",
     )
     answer = client.query(

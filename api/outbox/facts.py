@@ -119,10 +119,10 @@ class FactPublisher:
     def _write_behind(self, partition: TopicPartition, end: int) -> None:
         topic, position = self._topic(partition), self._positions[partition]
         with self.store.write(wait_s=WRITE_WAIT_S) as session:
-            lost = compare.behind(
+            halts = compare.behind(
                 session, partition, topic, end, position, self.settings.partitions
             )
-            compare.write_halts(session, lost, self.clock())
+            compare.write_halts(session, halts, self.clock())
             compare.keep_position(session, partition.topic, partition.partition, end)
             self.halts = compare.halts(session)
 
@@ -137,7 +137,7 @@ class FactPublisher:
         if not await asyncio.to_thread(self._read_waiting):
             return 0
         await self.compare()
-        # Read again: whoever has just been halted is not to be published.
+        # Read only now, because an organization that was just halted must not be published.
         waiting = await asyncio.to_thread(self._read_waiting)
         if not waiting:
             return 0

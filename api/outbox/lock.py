@@ -68,14 +68,14 @@ class _AdvisoryLock:
         try:
             # Repeated by the holder, this counts up and is true: it also shows that the
             # connection still lives.
-            taken = connection.scalar(text("SELECT pg_try_advisory_lock(:id)"), {"id": LOCK_ID})
+            is_ours = connection.scalar(text("SELECT pg_try_advisory_lock(:id)"), {"id": LOCK_ID})
             connection.commit()
         except DBAPIError:
             connection.invalidate()
             connection.close()
             self._connection = None
             return False
-        if not taken:
+        if not is_ours:
             connection.close()
             return False
         self._connection = connection
@@ -86,7 +86,7 @@ class _AdvisoryLock:
             # The server would notice a closed connection only a moment later.
             with suppress(DBAPIError):
                 self._connection.execute(text("SELECT pg_advisory_unlock_all()"))
-            # Closed for good, not handed back to the pool with the lock perhaps still on it.
+            # The connection is closed for good, since it may still hold the lock.
             self._connection.invalidate()
             self._connection.close()
             self._connection = None

@@ -150,7 +150,7 @@ def _members(session: Session, client: Any, organization_id: str) -> int:
         if row.name == row.id != name:
             row.name = name
             recalled += 1
-        # Only an address that the facts say is this member's.
+        # An address is written back only where the facts say that it is this member's.
         if row.email is None and aliases.get(fold(email)) == row.id and fold(email) not in taken:
             row.email, row.email_folded = email, fold(email)
             taken.add(fold(email))

@@ -48,7 +48,7 @@ def apply_fact(
         case records.Granted() | records.Revoked():
             _grant(session, record, fact)
         case _:
-            # Renamed groups are nameless here, adjustments are not kept in a table.
+            # Facts of renamings carry no name, and no table keeps adjustments.
             pass
     session.flush()
     return organization

@@ -62,14 +62,14 @@ def lost_alias(change: Change, folded: str) -> LostAlias | None:
 
 def lost_among(change: Change, folded: Sequence[str]) -> set[str]:
     """Those of the addresses that are lost aliases of somebody."""
-    lost = set(
+    lost_hashes = set(
         change.session.scalars(
             select(LostAlias.alias_hash).where(LostAlias.organization_id == change.organization_id)
         )
     )
-    if not lost:
+    if not lost_hashes:
         return set()
-    return {one for one in folded if codec.alias_hash(change.alias_secret, one) in lost}
+    return {one for one in folded if codec.alias_hash(change.alias_secret, one) in lost_hashes}
 
 
 def follow_facts(session: Session, organization_id: str, alias_secret: bytes) -> dict[str, str]:

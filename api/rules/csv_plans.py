@@ -125,8 +125,10 @@ def _stamp(organization: Organization) -> Stamp:
 
 def _digest(organization_id: str, planned: list[Planned], *, create_members: bool) -> str:
     """Of all that the plan says and has seen; why a row is refused is only prose."""
-    said = [(one.row, one.action, one.member_id, one.from_group, one.to_group) for one in planned]
-    raw = msgspec.json.encode((organization_id, create_members, said))
+    content = [
+        (one.row, one.action, one.member_id, one.from_group, one.to_group) for one in planned
+    ]
+    raw = msgspec.json.encode((organization_id, create_members, content))
     return hashlib.sha256(raw).hexdigest()[:32]
 
 

@@ -59,15 +59,15 @@ def _erase_aliases(change: Change, member_id: str) -> None:
             MemberAlias.member_id == member_id,
         )
     ).all()
-    lost = change.session.scalars(
+    lost_aliases = change.session.scalars(
         select(LostAlias).where(
             LostAlias.organization_id == change.organization_id, LostAlias.member_id == member_id
         )
     ).all()
     hashes = [codec.alias_hash(change.alias_secret, row.alias_folded) for row in rows]
-    for hashed in sorted([*hashes, *(row.alias_hash for row in lost)]):
+    for hashed in sorted([*hashes, *(row.alias_hash for row in lost_aliases)]):
         change.membership_fact(AliasFact(member_id, hashed, removed=True))
-    for row in (*rows, *lost):
+    for row in (*rows, *lost_aliases):
         change.session.delete(row)
     change.session.flush()
 
@@ -89,7 +89,7 @@ def _erase_audit(change: Change, member_id: str) -> None:
         )
 
 
-def _without_person(said: dict[str, Any] | None) -> dict[str, Any] | None:
-    if said is None:
+def _without_person(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+    if entry is None:
         return None
-    return {key: ERASED if key in PERSONAL and value else value for key, value in said.items()}
+    return {key: ERASED if key in PERSONAL and value else value for key, value in entry.items()}

@@ -83,9 +83,9 @@ def set_addresses(change: Change, member: Member, email: str | None, user_name: 
     Usage arrives under both, so nobody's address may be another member's user name.
     """
     email = clean_email(email) if email is not None else None
-    kept = (member.email_folded, member.user_name_folded)
+    current = (member.email_folded, member.user_name_folded)
     for text, where in ((email, "email"), (user_name, "userName")):
-        if text is not None and fold(text) not in kept:
+        if text is not None and fold(text) not in current:
             _require_free(change, member.id, text, where)
     member.email = email
     member.email_folded = fold(email) if email else None
@@ -103,7 +103,7 @@ def holders_of_address(change: Change, folded: str) -> list[Member]:
     """Who has this e-mail address or user name, members who were removed last."""
     holders: dict[str, Member] = {}
     for column in (Member.user_name_folded, Member.email_folded):
-        # Two look-ups, each in its index.
+        # Each of the two look-ups can use its own index.
         for holder in change.session.scalars(
             select(Member).where(Member.organization_id == change.organization_id, column == folded)
         ):

@@ -36,13 +36,13 @@ QUOTED_ATTRIBUTE: Final = re.compile(r"'([\w$.:]+)'")
 def refused_by_schema(error: ValidationError) -> Refused:
     """A body whose shape or values the schema does not have."""
     first: dict[str, Any] = dict(error.errors()[0])
-    meant = Error.from_validation_error(first)
+    scim_error = Error.from_validation_error(first)
     text = str(first["msg"])
-    where = str(meant.detail or "").removeprefix(text).removeprefix(": ")
+    where = str(scim_error.detail or "").removeprefix(text).removeprefix(": ")
     where = where or _named(first.get("ctx") or {}) or _quoted_in(text)
     if first["type"].startswith("scim_"):
         where = _path(first["loc"]) or where
-        return _refused(meant.scim_type, where, meant.status)
+        return _refused(scim_error.scim_type, where, scim_error.status)
     words = complaint(first)
     if first["type"] == "value_error":
         words = OTHERWISE
@@ -54,7 +54,7 @@ def refused_by_schema(error: ValidationError) -> Refused:
         f"{f'`{where}`' if where else 'The body'} {words}.",
         where or "body",
         SEE_SCHEMAS,
-        details={"scimType": meant.scim_type} if meant.scim_type else {},
+        details={"scimType": scim_error.scim_type} if scim_error.scim_type else {},
     )
 
 
@@ -62,10 +62,10 @@ def refused_by_rule(error: SCIMException) -> Refused:
     """A filter, path or operation that the standard does not allow."""
     if isinstance(error.__cause__, ValidationError):
         return refused_by_schema(error.__cause__)
-    meant = error.to_error()
-    where = "filter" if meant.scim_type == "invalidFilter" else ""
+    scim_error = error.to_error()
+    where = "filter" if scim_error.scim_type == "invalidFilter" else ""
     where = where or _named(vars(error)) or _quoted_in(str(error))
-    return _refused(meant.scim_type, where, meant.status)
+    return _refused(scim_error.scim_type, where, scim_error.status)
 
 
 def _path(location: tuple[str | int, ...]) -> str:
@@ -73,8 +73,8 @@ def _path(location: tuple[str | int, ...]) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def _named(said: dict[str, Any]) -> str:
-    return next((str(said[name]) for name in NAMES_OF_WHERE if said.get(name)), "")
+def _named(context: dict[str, Any]) -> str:
+    return next((str(context[name]) for name in NAMES_OF_WHERE if context.get(name)), "")
 
 
 def _quoted_in(text: str) -> str:

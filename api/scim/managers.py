@@ -22,13 +22,13 @@ def clean_values(values: dict[str, Any]) -> dict[str, Any]:
     cleaned: dict[str, Any] = {}
     extension: dict[str, Any] = {}
     for name, value in values.items():
-        named = PATH.match(name)
-        if named is None and name.strip().lower() == ENTERPRISE.lower() and isinstance(value, dict):
+        match = PATH.match(name)
+        if match is None and name.strip().lower() == ENTERPRISE.lower() and isinstance(value, dict):
             extension |= clean_extension(value)
-        elif named is None:
+        elif match is None:
             cleaned[name] = value
-        elif named["part"]:
-            cleaned[f"{MANAGER}{named['part']}"] = value
+        elif match["part"]:
+            cleaned[f"{MANAGER}{match['part']}"] = value
         else:
             extension["manager"] = manager_object(value)
     return cleaned | {ENTERPRISE: extension} if extension else cleaned
@@ -49,14 +49,14 @@ def clean_operation(operation: dict[str, Any]) -> dict[str, Any]:
         return operation
     if path.strip().lower() == ENTERPRISE.lower() and isinstance(value, dict):
         return {**operation, "value": clean_extension(value)}
-    named = PATH.match(path)
-    if named is None:
+    match = PATH.match(path)
+    if match is None:
         return operation
-    is_whole = named["part"] in (None, ".value")
+    is_whole = match["part"] in (None, ".value")
     if _is_removal(operation) or (is_whole and manager_object(value) is None):
-        return {"op": "remove", "path": MANAGER if is_whole else f"{MANAGER}{named['part']}"}
-    if named["part"]:
-        return {**operation, "path": f"{MANAGER}{named['part']}"}
+        return {"op": "remove", "path": MANAGER if is_whole else f"{MANAGER}{match['part']}"}
+    if match["part"]:
+        return {**operation, "path": f"{MANAGER}{match['part']}"}
     return {**operation, "path": MANAGER, "value": manager_object(value)}
 
 
@@ -64,11 +64,11 @@ def whole(operation: dict[str, Any]) -> list[dict[str, Any]]:
     """A cleaned operation; where it names a manager, after taking the former one away, so that
     nothing of the former one is left beside the id of the new one."""
     path, value = operation.get("path"), operation.get("value")
-    named = value if path == MANAGER else None
+    manager = value if path == MANAGER else None
     if path is None and isinstance(value, dict):
         extension = value.get(ENTERPRISE)
-        named = extension.get("manager") if isinstance(extension, dict) else None
-    if _is_removal(operation) or named is None:
+        manager = extension.get("manager") if isinstance(extension, dict) else None
+    if _is_removal(operation) or manager is None:
         return [operation]
     return [{"op": "remove", "path": MANAGER}, operation]
 

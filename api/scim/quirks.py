@@ -32,8 +32,8 @@ def clean_resource(document: dict[str, Any], known_schemas: frozenset[str]) -> d
     cleaned = {name: value for name, value in document.items() if name.lower() != "password"}
     schemas = cleaned.get("schemas")
     if isinstance(schemas, list):
-        named = [one for one in schemas if isinstance(one, str)]
-        cleaned["schemas"] = [one for one in named if one.lower() in known_schemas] or schemas
+        texts = [one for one in schemas if isinstance(one, str)]
+        cleaned["schemas"] = [one for one in texts if one.lower() in known_schemas] or schemas
     return managers.clean_values(_clean_values(cleaned))
 
 
@@ -47,13 +47,13 @@ def clean_operations(document: dict[str, Any]) -> dict[str, Any]:
         _clean_operation(operation) if isinstance(operation, dict) else operation
         for operation in operations
     ]
-    kept: list[Any] = []
+    cleaned_operations: list[Any] = []
     for operation in cleaned:
         if isinstance(operation, dict):
-            kept.extend(managers.whole(operation))
+            cleaned_operations.extend(managers.whole(operation))
         elif operation is not None:
-            kept.append(operation)
-    return {**document, name: kept}
+            cleaned_operations.append(operation)
+    return {**document, name: cleaned_operations}
 
 
 def _clean_operation(operation: dict[str, Any]) -> dict[str, Any] | None:
@@ -131,9 +131,9 @@ def _member_change(operation: dict[str, Any]) -> tuple[str, frozenset[str]] | No
     kind, path = str(operation.get("op")).lower(), operation.get("path")
     if kind not in ("add", "remove") or not isinstance(path, str):
         return None
-    named = ONE_MEMBER.match(path)
-    if named and kind == "remove" and operation.get("value") is None:
-        return kind, frozenset({named[1]})
+    match = ONE_MEMBER.match(path)
+    if match and kind == "remove" and operation.get("value") is None:
+        return kind, frozenset({match[1]})
     value = operation.get("value")
     if path.strip().lower() != "members" or not isinstance(value, list) or not value:
         return None

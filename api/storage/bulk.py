@@ -35,7 +35,7 @@ def insert_rows(session: Session, model: type[Any], rows: Sequence[dict[str, Any
 def _prepared(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     columns = list(rows[0])
     connection = session.connection()
-    kept = [_as_kept(table.c[name].type, connection.dialect) for name in columns]
+    converters = [_as_kept(table.c[name].type, connection.dialect) for name in columns]
     statement = (
         f"INSERT INTO {table.name} ({', '.join(columns)}) "  # noqa: S608 - our own names
         f"VALUES ({', '.join('?' * len(columns))})"
@@ -44,7 +44,10 @@ def _prepared(session: Session, table: Table, rows: Sequence[dict[str, Any]]) ->
     try:
         cursor.executemany(
             statement,
-            [[keep(row[name]) for keep, name in zip(kept, columns, strict=True)] for row in rows],
+            [
+                [keep(row[name]) for keep, name in zip(converters, columns, strict=True)]
+                for row in rows
+            ],
         )
     finally:
         cursor.close()

@@ -65,9 +65,11 @@ def _refuse_unknown(request: Request, parameters: frozenset[str]) -> None:
     """A misspelt parameter would otherwise do nothing, in silence."""
     for name in request.query_params:
         if name not in parameters:
-            taken = f"It takes {', '.join(sorted(parameters))}." if parameters else "It takes none."
+            allowed = (
+                f"It takes {', '.join(sorted(parameters))}." if parameters else "It takes none."
+            )
             raise invalid(
-                f"There is no query parameter {name[:80]!r} here.", f"query.{name[:80]}", taken
+                f"There is no query parameter {name[:80]!r} here.", f"query.{name[:80]}", allowed
             )
 
 

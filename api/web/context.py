@@ -96,10 +96,10 @@ class Allow:
     def admit(self, api: "Api", caller: Caller, path_parameters: Mapping[str, Any]) -> None:
         """Raises Refused (403, 404, 429) where this key may not come in here; that counts too."""
         api.limits.take(self.limit, caller.counted_as)
-        named = path_parameters.get("organization_id")
-        is_foreign = named is not None and named != caller.organization_id
+        organization_id = path_parameters.get("organization_id")
+        is_foreign = organization_id is not None and organization_id != caller.organization_id
         if is_foreign and caller.scope is not Scope.OPERATOR:
-            raise not_found("organization", str(named), "organization_id")
+            raise not_found("organization", str(organization_id), "organization_id")
         if caller.scope not in self.scopes:
             raise forbidden(
                 f"A key of scope {caller.scope} may not do this.",

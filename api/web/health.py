@@ -22,7 +22,7 @@ router = APIRouter(tags=["Operation"])
 OK: Final = "ok"
 RETRY_S: Final = 5
 
-# Threads of their own: however many requests are at work, whoever watches is answered.
+# Health checks have threads of their own, so that they are answered however many requests run.
 _threads = CapacityLimiter(2)
 
 
@@ -63,7 +63,7 @@ async def events_ready(api: ApiPart) -> Response:
 
 def _readiness(parts: dict[str, str]) -> Response:
     """What each part says, `ok` or why it does not work. Raises Refused unless all do."""
-    broken = [f"{name}: {said}" for name, said in parts.items() if said != OK]
+    broken = [f"{name}: {state}" for name, state in parts.items() if state != OK]
     if broken:
         problem = unavailable("not_ready", f"Not ready: {'; '.join(broken)}.", RETRY_S)
         problem.details.update(parts)

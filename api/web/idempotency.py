@@ -58,8 +58,8 @@ async def read_once(
         ),
     ] = "",
 ) -> Once:
-    said = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
-    digest = hashlib.sha256(said + await request.body()).hexdigest()
+    request_line = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
+    digest = hashlib.sha256(request_line + await request.body()).hexdigest()
     return Once(idempotency_key, digest)
 
 
@@ -92,7 +92,7 @@ def transact_once(
     except IntegrityError:
         if not once.key:
             raise
-        # The same key at the same moment: the other request has it by now.
+        # Another request with the same key was quicker and has stored its answer by now.
         return _transact(api, caller, once, organization_id, do)
 
 
@@ -112,8 +112,8 @@ def _transact(
         answer = do(transaction)
         body = msgspec.json.encode(answer.body)
         if once.key:
-            kept = body if answer.kept is None else msgspec.json.encode(answer.kept)
-            _keep(transaction, caller, once, organization_id, answer.status, kept)
+            stored_body = body if answer.kept is None else msgspec.json.encode(answer.kept)
+            _keep(transaction, caller, once, organization_id, answer.status, stored_body)
     if answer.status == 204:
         return Response(status_code=204)
     return Json(answer.body, answer.status)

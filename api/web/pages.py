@@ -88,11 +88,11 @@ def page(
         query = query.where(key < after if newest_first else key > after)
     in_order = query.order_by(key.desc() if newest_first else key)
     rows = session.execute(in_order.limit(paging.limit + 1)).all()
-    kept = rows[: paging.limit]
+    shown_rows = rows[: paging.limit]
     has_more = len(rows) > paging.limit
     return {
-        "items": [to_json(*row) for row in kept],
-        "next_cursor": _cursor(getattr(kept[-1][0], key.key)) if has_more else None,
+        "items": [to_json(*row) for row in shown_rows],
+        "next_cursor": _cursor(getattr(shown_rows[-1][0], key.key)) if has_more else None,
     }
 
 

@@ -188,10 +188,10 @@ def _period(now: datetime, start: str, end: str) -> tuple[datetime, datetime]:
 def parse_moment(text: str, now: datetime, where: str) -> datetime:
     """A time in any of Cursor's forms, in UTC. Raises Refused (400)."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    named = {"now": now, "today": today, "yesterday": today - timedelta(days=1)}
+    moments = {"now": now, "today": today, "yesterday": today - timedelta(days=1)}
     try:
-        if text in named:
-            return named[text]
+        if text in moments:
+            return moments[text]
         if ago := AGO.fullmatch(text):
             return _bounded(now - timedelta(**{UNITS[ago[2]]: int(ago[1])}), where)
         if text.isascii() and text.isdigit():

@@ -90,8 +90,8 @@ class Account:
             if times:
                 self.differences.note_wrong(f"forwarded from nowhere: {left!r:.200}")
         for at, record in self._open_facts:
-            named = _version(at[0], record)
-            if named is None or named not in self._versions:
+            version = _version(at[0], record)
+            if version is None or version not in self._versions:
                 self.differences.note_lost(f"{at}: {record.value!r:.200}")
             else:
                 self.counts["repeated_facts"] += 1
@@ -101,10 +101,10 @@ class Account:
     def compare_clickhouse(self) -> None:
         """Whether it has the rows of all outcomes, and no others. Blocks."""
 
-        def compare(what: str, stored: set[Any], expected: set[Any]) -> None:
-            for each in list(expected - stored)[:3]:
+        def compare(what: str, actual: set[Any], expected: set[Any]) -> None:
+            for each in list(expected - actual)[:3]:
                 self.differences.note_lost(f"{what} {each!r:.300} is not in ClickHouse")
-            for each in list(stored - expected)[:3]:
+            for each in list(actual - expected)[:3]:
                 self.differences.note_wrong(f"{what} {each!r:.300} is in ClickHouse only")
 
         settings = self._settings
@@ -145,9 +145,9 @@ class Account:
     def _joined(self, at: At, parts: list[Any]) -> _Letter:
         record, originals, ours = parts[0]
         value = record.value if len(parts) == 1 else b"".join(each.value for each, _, _ in parts)
-        named = [added.get(headers.PART, b"1/1").decode() for _, _, added in parts]
-        if named != [f"{number + 1}/{len(parts)}" for number in range(len(parts))]:
-            self.differences.note_duplicated(f"the dead letter of {at} has parts {named}")
+        part_names = [added.get(headers.PART, b"1/1").decode() for _, _, added in parts]
+        if part_names != [f"{number + 1}/{len(parts)}" for number in range(len(parts))]:
+            self.differences.note_duplicated(f"the dead letter of {at} has parts {part_names}")
         said = (record.key, value, tuple(originals))
         return _Letter(ours[headers.REASON].decode(), said, headers.PACKED in ours)
 
@@ -171,9 +171,9 @@ class Account:
         if letter is not None and (is_rated or is_applied):
             self.differences.note_duplicated(f"{at} is charged or applied, and a dead letter")
         if at[0] != topics.USAGE and (letter is not None or is_applied):
-            named = _version(at[0], record)
-            if named is not None:
-                self._versions.add(named)
+            version = _version(at[0], record)
+            if version is not None:
+                self._versions.add(version)
         if is_rated or is_applied:
             self.counts["rated" if is_rated else "facts_applied"] += 1
         elif letter is None:

@@ -88,7 +88,7 @@ def _run(directory: DataDirectory, given_ports: Mapping[str, int | None], *, dem
             finally:
                 supervisor.stop()
     except StopRequested:
-        # It came while the last line above was being written; all is stopped.
+        # The signal came while the last line above was being written; everything is stopped by now.
         supervisor.stop()
     _say(f"stopped; the data is in {directory.path}")
 
@@ -297,5 +297,5 @@ def _say(message: str) -> None:
         sys.stdout.write(f"{message}\n")
         sys.stdout.flush()
     except OSError:
-        # Whoever read along has gone; what runs here keeps running until it is told to stop.
+        # The reader of our output has gone; the pipeline keeps running until it is told to stop.
         pass

@@ -62,24 +62,24 @@ class Keeper:
         if self.clock() - self.started_s >= STEADY_S:
             self.pause_s = FIRST_PAUSE_S
         self.say(f"{self.name} ended ({_how(self.part)}); starting it again{self._beside()}")
-        said = ""
+        last_problem = ""
         while not self.wait(self.pause_s):
             self.pause_s = min(self.pause_s * 2, LONGEST_PAUSE_S)
             try:
                 self.part.start()
             except EngineError as error:
                 problem = f"{self.name} does not start: {error}{self._beside()}"
-                if problem != said and not self.wait(0):
+                if problem != last_problem and not self.wait(0):
                     self.say(problem)
-                    said = problem
+                    last_problem = problem
                 continue
             self.started_s = self.clock()
             self.say(f"{self.name} is back (pid {self.part.pid})")
             return
 
     def _beside(self) -> str:
-        said = self.circumstances()
-        return f"; {said}" if said else ""
+        circumstances = self.circumstances()
+        return f"; {circumstances}" if circumstances else ""
 
 
 @dataclass
@@ -139,7 +139,7 @@ class Supervisor:
         while self._entries:
             entry = self._entries[-1]
             entry.part.stop()
-            # It may be about to start the part again: what it starts is stopped too.
+            # The keeper may be about to start the part again; that start is stopped too.
             while entry.thread is not None and entry.thread.is_alive():
                 entry.thread.join(JOIN_S)
                 entry.part.stop()
@@ -178,8 +178,8 @@ def _how(part: Part) -> str:
         return "unknown how"
     if exit_code < 0:
         return f"killed by {signal.Signals(-exit_code).name}"
-    said = part.why() if exit_code > 0 else ""
-    return f"exit code {exit_code}{f': {said}' if said else ''}"
+    cause = part.why() if exit_code > 0 else ""
+    return f"exit code {exit_code}{f': {cause}' if cause else ''}"
 
 
 class stopping_on_signals:

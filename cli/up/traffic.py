@@ -111,7 +111,7 @@ def pause_s(running_s: float) -> float:
 
 async def _trickle(publisher: _Publisher, stopping: asyncio.Event) -> None:
     random = Random()  # noqa: S311 - a demo, no secrets
-    said, started_s = False, time.monotonic()
+    is_reported, started_s = False, time.monotonic()
     while not stopping.is_set():
         events = [
             demo.event_of(
@@ -125,12 +125,12 @@ async def _trickle(publisher: _Publisher, stopping: asyncio.Event) -> None:
         ]
         try:
             await publisher.send_all(events)
-            said = False
+            is_reported = False
         except (KafkaError, TimeoutError) as error:
-            # Not sent again: it is only a demo, and what comes next will do.
-            if not said:
+            # The event is not sent again: this is only a demo, and the next event will do.
+            if not is_reported:
                 log.warning("usage not acknowledged", error=one_line(error))
-                said = True
+                is_reported = True
         try:
             await asyncio.wait_for(stopping.wait(), pause_s(time.monotonic() - started_s))
         except TimeoutError:

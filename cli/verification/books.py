@@ -97,8 +97,8 @@ class Organization:
             return UNASSIGNED, 0
         group_id = fact.says.get("group_id", UNASSIGNED)
         deleted_at = self.deleted_at(group_id)
-        gone = deleted_at is not None and deleted_at <= at
-        return (UNASSIGNED if gone else group_id), fact.version
+        is_deleted = deleted_at is not None and deleted_at <= at
+        return (UNASSIGNED if is_deleted else group_id), fact.version
 
     def move(self, entry_id: str, legs: list[tuple[str, str, int]], pool: PoolId) -> list[Movement]:
         movements = [

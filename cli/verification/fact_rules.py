@@ -194,10 +194,10 @@ def _revoke(organization: Organization, fact: Fact) -> list[Movement]:
     amount_micro = fact["amount_micro"]
     refuse_if(grant.revoked_micro + amount_micro > grant.amount_micro, Reason.AMOUNT_TOO_LARGE)
     grant.revoked_micro += amount_micro
-    taken = min(grant.left_micro, amount_micro)
+    taken_micro = min(grant.left_micro, amount_micro)
     # What was spent beyond that part of the grant that was never taken back.
-    kept = grant.amount_micro - grant.revoked_micro
-    owed = max(0, grant.spent_micro - kept) - grant.owed_micro
+    remaining_micro = grant.amount_micro - grant.revoked_micro
+    owed = max(0, grant.spent_micro - remaining_micro) - grant.owed_micro
     kind, pool_id = grant.pool
     account = "uncollected" if kind == "group" and pool_id in organization.closed else "debt"
     if account == "debt" and organization.debt[grant.pool] + owed > INT64_MAX:
@@ -205,8 +205,8 @@ def _revoke(organization: Organization, fact: Fact) -> list[Movement]:
         raise Refused(Reason.AMOUNT_TOO_LARGE)
     grant.owed_micro += owed
     legs = [
-        ("available", grant.grant_id, -taken),
+        ("available", grant.grant_id, -taken_micro),
         (account, grant.grant_id, -owed),
-        ("revoked", grant.grant_id, taken + owed),
+        ("revoked", grant.grant_id, taken_micro + owed),
     ]
     return organization.move(f"revoke:{fact.version}", legs, grant.pool)

@@ -57,7 +57,7 @@ class FactReplay:
         self._counts = counts
         steps = [*self._steps(topics.MEMBERSHIPS), *self._steps(topics.CREDITS)]
         steps += [_Step(now, "", None, postings) for now, postings in outputs.ticks]
-        # Stable: within a transaction, the order of the offsets.
+        # The sort is stable, so steps of one transaction stay in the order of their offsets.
         self._waiting = sorted(steps, key=lambda step: step.at)[::-1]
         self._earliest_waiting = self._earliest()
 

@@ -142,7 +142,7 @@ class ChildProcess:
         if self._process is None:
             return
         self.send(signal.SIGTERM)
-        # One that was frozen ends only when it runs.
+        # A frozen process ends only when it runs again.
         self.send(signal.SIGCONT)
         try:
             self._process.wait(timeout_seconds)

@@ -228,8 +228,8 @@ def _serves_requests(port: int) -> bool:
             head = _receive(connection, 12)
     except OSError:
         return False
-    _, answered, brokers = struct.unpack(">iii", head)
-    return bool(answered == correlation_id and brokers > 0)
+    _, answered_id, brokers = struct.unpack(">iii", head)
+    return bool(answered_id == correlation_id and brokers > 0)
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:

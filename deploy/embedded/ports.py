@@ -24,7 +24,8 @@ def free_port() -> int:
 
 def is_free(port: int) -> bool:
     with socket.socket() as candidate:
-        # As the engines do: connections of a former process in TIME_WAIT do not count.
+        # The engines bind with this option too: a former process's connections in TIME_WAIT are no
+        # obstacle.
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind(("127.0.0.1", port))

@@ -39,7 +39,7 @@ class Logs:
         lines = [line for path in self._paths for line in self._lines(path)]
         severe = list(dict.fromkeys(_bare(line) for line in lines if SEVERE.search(line)))
         if len(severe) > CAUSES_MAX:
-            # The first is the cause, the last the consequence.
+            # The first error of a chain is the cause, the last one only its consequence.
             severe = [*severe[: CAUSES_MAX - 1], severe[-1]]
         return " | ".join(severe or [_bare(line) for line in lines[-LAST_LINES:]])
 

@@ -40,7 +40,7 @@ def of_rocksdb(error: Exception, path: Path) -> StoreDamaged | StoreFailed:
     if "No space left" in text or "quota exceeded" in text:
         return StoreFailed(DISK_FULL.format(path=path))
     is_gone = "No such file" in text or "Input/output error" in text
-    # Of a file that cannot be locked, opened or written: nothing says that it is damaged.
+    # These say that a file cannot be locked, opened or written, not that it is damaged.
     if not is_gone and (text.startswith("IO error") or "(os error" in text):
         return StoreFailed(text)
     return StoreDamaged(f"RocksDB says: {text}")

@@ -103,7 +103,7 @@ class Reader:
             if fetched or left_s <= 0 or follows != self._follows:
                 return fetched
             try:
-                # Without the lock, which whoever follows needs.
+                # The reader waits without the lock, which other callers need meanwhile.
                 async with asyncio.timeout(left_s):
                     await self._arrived.wait()
             except TimeoutError:
@@ -116,7 +116,7 @@ class Reader:
     async def _drain(self, partitions: Set[TopicPartition], max_records: int) -> list[Fetched]:
         async with self._lock:
             if not partitions <= self._next.keys():
-                # Revoked since they were asked for.
+                # Some partitions were revoked since the caller asked for them.
                 return []
             starts = {tp: await self._consumer.position(tp) for tp in partitions}
             batches = await fetch_batches(self._consumer, partitions, max_records)
@@ -218,7 +218,7 @@ class Inputs:
         if not lanes:
             await asyncio.sleep(POLL_S if self._lanes else FETCH_WAIT_MS / 1000)
             return []
-        # One without room gets it silently.
+        # A lane gets room again without waking this task, so the wait is short while one has none.
         wait_s = IDLE_WAIT_S if len(lanes) == len(self._lanes) else FETCH_WAIT_MS / 1000
         fetched = await self._facts.fetch(lanes.keys(), wait_s, FACT_POLL_RECORDS)
         batches = await self._batches(fetched, lanes)

@@ -116,7 +116,7 @@ class LocalStore:
         try:
             self._open()
         except StoreDamaged as damage:
-            # An empty one: it is not what was written, but the disk.
+            # Even an empty store fails, so the disk is at fault and not what was written.
             raise StoreFailed(str(damage)) from None
 
     def destroy(self, why: str) -> None:
@@ -152,7 +152,7 @@ class LocalStore:
             while cursor.valid() and len(items) < limit:
                 items.append((cursor.key(), cursor.value()))
                 cursor.next()
-            # A damaged block looks like the end, but for this.
+            # Without this check a damaged block would look like the end of the store.
             cursor.status()
         finally:
             # A cursor keeps the database's lock, also in a traceback.

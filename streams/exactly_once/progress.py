@@ -31,11 +31,11 @@ def committed_positions(store: LocalStore, config: RuntimeConfig, now: TopicIds)
     raw_topics = store.get(TOPICS_KEY)
     if raw_topics is not None:
         former = msgspec.json.decode(raw_topics, type=TopicIds)
-        lost = [name for name, topic_id in former.ids.items() if now.ids.get(name) != topic_id]
-        if lost:
+        recreated = [name for name, topic_id in former.ids.items() if now.ids.get(name) != topic_id]
+        if recreated:
             raise StateLost(
-                f"{_named(lost)} deleted and created again, but balances, seen ids and positions "
-                f"go with what was there before. {_what_to_do(config)}"
+                f"{_named(recreated)} deleted and created again, but balances, seen ids and "
+                f"positions go with what was there before. {_what_to_do(config)}"
             )
     raw = store.get(PROGRESS_KEY)
     if raw is None and store.has_state():

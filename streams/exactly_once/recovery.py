@@ -57,16 +57,16 @@ def _resume_from(
     starts: Mapping[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
 ) -> dict[TopicPartition, int]:
-    stored = store.positions
+    positions = store.positions
     outside = [
         name
         for tp, name in at.items()
-        if stored and not starts[tp] <= stored.get(name, -1) <= ends[tp]
+        if positions and not starts[tp] <= positions.get(name, -1) <= ends[tp]
     ]
     if outside:
         store.discard(f"its positions are outside of what {', '.join(outside)} hold")
-        stored = {}
-    return {tp: stored.get(name, starts[tp]) for tp, name in at.items()}
+        positions = {}
+    return {tp: positions.get(name, starts[tp]) for tp, name in at.items()}
 
 
 async def _read(

@@ -213,7 +213,7 @@ class ExactlyOnce:
 
     def fatal(self, where: str, error: BaseException) -> None:
         """Ends the process at once: the supervisor starts it again from what was committed."""
-        # What these say is meant for people, and all there is to say.
+        # The texts of these errors are meant for people, and say all there is to say.
         is_worded = isinstance(error, (StoreFailed, StateLost))
         words = str(error) if is_worded else f"{type(error).__name__}: {error}"
         log.critical("worker ends", where=where, error=words)

@@ -49,9 +49,9 @@ class SeenIds:
         self._segments: list[Segment] = []
         self._retired: list[Segment] = []
         directory.mkdir(parents=True, exist_ok=True)
-        named = {f"{meta.name}.seen" for meta in metas}
+        known_files = {f"{meta.name}.seen" for meta in metas}
         for path in directory.iterdir():
-            if path.name not in named:
+            if path.name not in known_files:
                 path.unlink()
         changes = msgspec.msgpack.decode(redo, type=Redo) if redo else {}
         for meta in metas:

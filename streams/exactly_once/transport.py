@@ -86,7 +86,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         await super().on_partitions_assigned(assigned, generation_id)
         if not assigned:
-            # Faust seeks nothing then.
+            # With nothing assigned, Faust does not call `perform_seek`.
             self.runtime.start_lanes(())
 
     async def perform_seek(self) -> None:

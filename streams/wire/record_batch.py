@@ -232,7 +232,7 @@ class _PatientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
         self._buffer = _AnyBytes(self._buffer)
 
     def _read_msg(self, _decode_varint: Any = None) -> Any:
-        # The one in C reads beyond the end where a length is a lie.
+        # The C implementation reads beyond the end where a length is too large.
         return super()._read_msg(decode_varint_py)
 
 

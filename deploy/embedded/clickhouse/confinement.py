@@ -57,7 +57,7 @@ WORKING: Final = (
     | REFER
     | TRUNCATE
 )
-# Of a single file only these can be given.
+# Only these rights can be given for a single file.
 OF_FILES: Final = READ_FILE | WRITE_FILE | TRUNCATE
 
 # Libraries, time zones, what the engine asks of the machine. Nothing below /proc that belongs to a

@@ -36,7 +36,7 @@ from deploy.embedded.clickhouse.statements import Insert, Query, read_query
 # ValueError for text that is no statement.
 ENGINE_ERRORS: Final = (RuntimeError, ValueError)
 
-# As on a server: 2 refuses every change of data and lets settings change.
+# `readonly` means what it means on a server: 2 refuses every change of data, but not of settings.
 READONLY_DATA = 2
 
 # The engine's user and roles, beside this file; it reads them relative to the working directory.
@@ -98,7 +98,7 @@ class Engine:
         self._path = str(path)
         self._limits = limits
         os.chdir(ACCESS_DIRECTORY)
-        # Held open: the engine shuts down with its last connection.
+        # This connection is held open, because the engine shuts down with its last one.
         self._root = chdb.connect(f"{self._path}?config-file={ACCESS_FILE}")
         self._drop_overlay()
         self.version, self.timezone = self._rows("SELECT version(), timezone()")[0]
@@ -305,8 +305,8 @@ class Engine:
     def _evaluated(self, expressions: str) -> list[str]:
         """What a SELECT of these expressions answers in its one row, with nobody's settings."""
         with self._connection(Session()) as connection:
-            answered = connection.query(f"SELECT {expressions}", "JSONCompact").bytes()
-        return [str(value) for value in json.loads(bytes(answered))["data"][0]]
+            answer = connection.query(f"SELECT {expressions}", "JSONCompact").bytes()
+        return [str(value) for value in json.loads(bytes(answer))["data"][0]]
 
     def _rows(self, sql: str) -> list[tuple[str, ...]]:
         text = self._root.query(sql, "TSV").bytes().decode()

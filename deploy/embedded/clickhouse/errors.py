@@ -27,7 +27,7 @@ NAMES: Final = {
     1002: "UNKNOWN_EXCEPTION",
 }
 
-# As ClickHouse maps them; every other code is a 500.
+# ClickHouse maps these codes to these statuses; every other code is a 500.
 STATUS: Final = {
     6: 400,
     26: 400,

@@ -53,7 +53,7 @@ TRANSPORT_PARAMETERS: Final = frozenset(
         "stacktrace",
         "close_session",
         "cancel_http_readonly_queries_on_client_close",
-        # Of compressed blocks: LZ4 is what every client reads, whatever it asks for.
+        # Compressed blocks are LZ4, which every client reads, whatever it asks for.
         "network_compression_method",
         "network_zstd_compression_level",
     }
@@ -212,7 +212,7 @@ def _query_id(parameters: Mapping[str, str]) -> str:
 
 def _session(parameters: Mapping[str, str], request: web.Request, user: User) -> Session:
     database = parameters.get("database") or request.headers.get("X-ClickHouse-Database")
-    # As on a server: a GET may not modify.
+    # A GET may not modify anything, as on a server.
     is_reading = user.is_readonly or request.method == "GET"
     return Session(
         settings={

@@ -15,7 +15,7 @@ from deploy.embedded.ports import free_port
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 WRITER = "metering"
 READER = "finance"
-# Of this process's own environment; the engine needs no more of it.
+# The engine needs no more than these of our own environment.
 PASSED_VARIABLES = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH")
 START_PATIENCE_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 20.0

@@ -26,7 +26,7 @@ EXPLAIN_OPTIONS: Final = allowed("explain_options")
 STATEMENTS: Final = allowed("statements")
 NODES: Final = STATEMENTS | allowed("nodes")
 FIELDS: Final = allowed("fields")
-# Of what is no node: a literal, a changed setting.
+# Stands for the kind of what is no node: a literal, a changed setting.
 VALUE_FIELDS: Final = frozenset({"field_type", "name", "value"})
 
 NAME: Final = r"(?:`[^`\\]+`|[A-Za-z_][A-Za-z_0-9]*)"
@@ -166,8 +166,8 @@ def _parts(node: Mapping[str, Any], parameters: Mapping[str, str]) -> Iterator[s
     )
     for part in node.get("name_parts") or [node.get("name", "")]:
         # An empty part stands for the next parameter.
-        named = part or next(values, "")
-        yield from named.replace("`", "").replace('"', "").split(".")
+        name = part or next(values, "")
+        yield from name.replace("`", "").replace('"', "").split(".")
     yield from (piece for value in values for piece in value.split("."))
 
 

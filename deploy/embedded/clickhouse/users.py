@@ -49,10 +49,10 @@ def users_from_environment(environment: Mapping[str, str]) -> Users:
 
 def users_from_file(path: Path) -> Users:
     """`{"name": {"password": "…", "readonly": true}, …}`"""
-    stored = json.loads(path.read_text())
+    users_by_name = json.loads(path.read_text())
     return {
         name: User(name, entry["password"], bool(entry.get("readonly", False)))
-        for name, entry in stored.items()
+        for name, entry in users_by_name.items()
     }
 
 
@@ -60,11 +60,11 @@ def write_users_file(path: Path, users: Users) -> None:
     """Readable by the owner alone, from its first byte on."""
     path.touch(mode=0o600)
     path.chmod(0o600)
-    stored = {
+    document = {
         user.name: {"password": user.password, "readonly": user.is_readonly}
         for user in users.values()
     }
-    path.write_text(json.dumps(stored, indent=2) + "\n")
+    path.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def authenticate(

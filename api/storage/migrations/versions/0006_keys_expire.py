@@ -20,7 +20,7 @@ def upgrade() -> None:
         # Times are kept there without their zone, which is always UTC.
         in_a_year = in_a_year.replace(tzinfo=None)
     op.execute(keys.update().where(keys.c.expires_at.is_(None)).values(expires_at=in_a_year))
-    # SQLite makes the table anew; its constraints are to keep their names.
+    # SQLite makes the table anew, and its constraints keep their names that way.
     names = {"ck": "%(constraint_name)s"}
     with op.batch_alter_table("api_keys", naming_convention=names) as table:
         table.alter_column("expires_at", existing_type=UTC_TIME, nullable=False)
