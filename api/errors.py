@@ -42,9 +42,7 @@ def not_found(kind: str, name: str, where: str = "") -> Refused:
     )
 
 
-def conflict(
-    code: str, message: str, where: str = "", what_to_do: str = "", **details: Any
-) -> Refused:
+def conflict(code: str, message: str, where: str, what_to_do: str, **details: Any) -> Refused:
     """409: true as sent, but not in the present state."""
     return Refused(409, code, message, where, what_to_do, details=details)
 

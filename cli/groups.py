@@ -179,6 +179,9 @@ def import_(
         _show(plan)
         if plan.refused:
             raise Failure(f"{len(plan.refused)} rows are refused, so nothing was applied.")
+        if set(plan.counts) <= {"unchanged"}:
+            typer.echo("Nothing to change.")
+            return
         if not yes and not typer.confirm("Apply?"):
             return
         with control.change(organization, operator("csv")) as change:

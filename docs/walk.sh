@@ -2,6 +2,11 @@
 # README's walk in one go, with `./metering up --demo` running: each command is shown, then run.
 # Made from README by its test, which runs the same commands.
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+(. "${METERING_DATA_DIR:-.metering}/up.env" &&
+    curl -sS -o /dev/null "$METERING_API_URL/health/live") 2>/dev/null || {
+    echo "Nothing runs here: start ./metering up --demo in another terminal first." >&2
+    exit 1
+}
 set -v
 
 . "${METERING_DATA_DIR:-.metering}/up.env"

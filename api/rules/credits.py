@@ -40,7 +40,12 @@ def grant(change: Change, new: NewGrant) -> Grant:
     require_pool(change, new.pool_kind, new.pool_id)
     chosen = clean_id(new.grant_id, "grant_id") if new.grant_id else new_id("grant")
     if change.session.get(Grant, (change.organization_id, chosen)) is not None:
-        raise conflict("grant_exists", f"There is a grant {chosen!r} already.", "grant_id")
+        raise conflict(
+            "grant_exists",
+            f"There is a grant {chosen!r} already.",
+            "id",
+            "Choose another id, or none.",
+        )
     row = Grant(
         organization_id=change.organization_id,
         id=chosen,
@@ -97,6 +102,7 @@ def revoke(change: Change, grant_id: str, amount_micro: int | None, why: str) ->
             "grant_revoked",
             f"Only {left} micro-credits of this grant are not revoked yet.",
             "amount_micro",
+            "Revoke at most so many, or leave the amount out.",
         )
     before: dict[str, object] = {"revoked_micro": row.revoked_micro}
     row.revoked_micro += amount
@@ -121,4 +127,4 @@ def require_pool(change: Change, pool_kind: PoolKind, pool_id: str) -> None:
     if pool_kind == "group":
         live_group(change, pool_id, "pool_id")
     else:
-        get_website(change, pool_id)
+        get_website(change, pool_id, "pool_id")

@@ -48,7 +48,12 @@ def create_member(change: Change, new: NewMember) -> Member:
     """Somebody joins, Unassigned. Raises Refused (409) where the id or an address is taken."""
     chosen = clean_id(new.member_id, "id") if new.member_id else new_id("user")
     if change.session.get(Member, (change.organization_id, chosen)) is not None:
-        raise conflict("member_exists", f"There is a member {chosen!r} already.", "id")
+        raise conflict(
+            "member_exists",
+            f"There is a member {chosen!r} already.",
+            "id",
+            "Change that member, or choose another id.",
+        )
     if new.role not in ROLES:
         raise invalid(f"A role is one of {', '.join(ROLES)}.", "role")
     if new.kind not in KINDS:
@@ -175,7 +180,12 @@ def remove_alias(change: Change, member_id: str, alias: str) -> None:
     if alias_row is None or alias_row.member_id != member.id:
         raise not_found("alias", alias, "alias")
     if folded in (member.email_folded, member.user_name_folded):
-        raise conflict("alias_in_use", "This is the member's own address.", "alias")
+        raise conflict(
+            "alias_in_use",
+            "This is the member's own address.",
+            "alias",
+            "Give the member another address first.",
+        )
     _end_alias(change, alias_row)
 
 

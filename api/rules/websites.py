@@ -15,7 +15,12 @@ def create_website(
     """A new website. Raises Refused (409) where the id is taken, 404 for an unknown group."""
     chosen = clean_id(website_id, "id") if website_id else new_id("web")
     if change.session.get(Website, (change.organization_id, chosen)) is not None:
-        raise conflict("website_exists", f"There is a website {chosen!r} already.", "id")
+        raise conflict(
+            "website_exists",
+            f"There is a website {chosen!r} already.",
+            "id",
+            "Change that website, or choose another id.",
+        )
     website = Website(
         organization_id=change.organization_id,
         id=chosen,
@@ -32,10 +37,11 @@ def create_website(
     return website
 
 
-def get_website(change: Change, website_id: str) -> Website:
+def get_website(change: Change, website_id: str, where: str = "website_id") -> Website:
+    """Raises Refused (404) where there is none."""
     website = change.session.get(Website, (change.organization_id, website_id))
     if website is None:
-        raise not_found("website", website_id, "website_id")
+        raise not_found("website", website_id, where)
     return website
 
 

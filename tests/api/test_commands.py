@@ -187,7 +187,8 @@ def test_files(control, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
         '"Unassigned","ben@example.com","ben"',
     ]
     file.write_text(exported)
-    assert "unchanged: 2" in run("import", "-o", "org_a", str(file), answer="n\n")
+    # There is nothing to be asked.
+    assert run("import", "-o", "org_a", str(file)) == "unchanged: 2\nNothing to change.\n"
     with pytest.raises(Failure):
         run("import", "-o", "org_a", str(tmp_path / "none.csv"))
 

@@ -289,6 +289,19 @@ def test_a_body_that_is_too_large_is_refused(admin: httpx.Client) -> None:
     assert answer.json()["error"]["code"] == "too_large"
 
 
+def test_what_is_there_already_and_what_is_not_is_told_by_its_field(operator: httpx.Client) -> None:
+    grant = {"id": "g1", "pool_kind": "website", "pool_id": "nowhere", "amount_micro": 1}
+    unknown = operator.post(f"{ORG}/grants", json=grant).json()["error"]
+    assert (unknown["code"], unknown["where"]) == ("not_found", "pool_id")
+    operator.post(f"{ORG}/websites", json={"id": "nowhere", "name": "here.example"})
+    again = operator.post(f"{ORG}/websites", json={"id": "nowhere", "name": "b.example"})
+    assert again.json()["error"]["what_to_do"]
+    assert operator.post(f"{ORG}/grants", json=grant).status_code == 201
+    twice = operator.post(f"{ORG}/grants", json=grant).json()["error"]
+    assert (twice["code"], twice["where"]) == ("grant_exists", "id")
+    assert twice["what_to_do"]
+
+
 def test_a_body_that_is_no_json_is_told_where_and_how_to_send_it(admin: httpx.Client) -> None:
     groups = f"{ORG}/groups"
     as_json = {"Content-Type": "application/json"}

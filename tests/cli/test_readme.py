@@ -6,6 +6,7 @@
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_the_commands_print_what_it_says(tmp_path: Path) -> None:
 
 def test_the_walk_as_one_script_has_the_same_commands() -> None:
     assert WALK.read_text(encoding="utf-8") == script(README.read_text(encoding="utf-8"))
+
+
+def test_the_walk_begins_only_where_something_runs(tmp_path: Path) -> None:
+    variables = {**os.environ, "METERING_DATA_DIR": str(tmp_path)}
+    for left_by_up in ("", "METERING_API_URL='http://127.0.0.1:1'\n"):
+        (tmp_path / "up.env").write_text(left_by_up)
+        outcome = subprocess.run(
+            ["bash", WALK], env=variables, capture_output=True, text=True, check=False
+        )
+        assert outcome.returncode == 1
+        assert outcome.stdout == ""
+        assert outcome.stderr.startswith("Nothing runs here: start ./metering up --demo")
 
 
 def test_the_configuration_table_is_that_of_settings_and_options() -> None:
