@@ -2,7 +2,6 @@
 always. In a terminal that is too narrow each row becomes a block of lines instead.
 """
 
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -60,8 +59,8 @@ def table(
 
 
 def terminal_width() -> int:
-    """Characters in a line: COLUMNS, else the terminal's; endless where there is none."""
-    if "COLUMNS" in os.environ or sys.stdout.isatty():
+    """Characters in a line of the terminal; endless where the output goes elsewhere."""
+    if sys.stdout.isatty():
         return shutil.get_terminal_size().columns
     return sys.maxsize
 

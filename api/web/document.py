@@ -95,10 +95,19 @@ def document(app: FastAPI, public_url: str) -> dict[str, Any]:
                 operation["security"] = _security(path)
                 if "HTTPValidationError" in str(operation["responses"].get("422", {})):
                     del operation["responses"]["422"]
+                _refer_only(operation["responses"])
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _refer_only(responses: dict[str, Any]) -> None:
+    """FastAPI takes an answer of a class of our own for text, also where we name its schema."""
+    for response in responses.values():
+        for content in response.get("content", {}).values():
+            if reference := content.get("schema", {}).get("$ref"):
+                content["schema"] = {"$ref": reference}
 
 
 def _security(path: str) -> list[dict[str, list[str]]]:

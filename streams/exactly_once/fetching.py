@@ -142,7 +142,9 @@ class Inputs:
         self._main = Reader(host.client_settings)
         self._facts = Reader(host.client_settings)
         self._ends = AIOKafkaConsumer(
-            isolation_level="read_committed",
+            # Also what a transaction has written that is not decided yet: what others append behind
+            # it came before the clock struck, too.
+            isolation_level="read_uncommitted",
             enable_auto_commit=False,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             **host.client_settings,
@@ -183,7 +185,8 @@ class Inputs:
         return await self._batches(fetched, lanes)
 
     async def ends(self, inputs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """Where these inputs end now (of what is committed), by unprefixed topic and partition."""
+        """Where these inputs end now, by unprefixed topic and partition; what transactions have
+        written and not committed yet counts."""
         inputs_by_partition = {
             TopicPartition(self._config.topic(name), n): (name, n) for name, n in inputs
         }

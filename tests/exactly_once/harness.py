@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -141,6 +142,22 @@ class Counting:
             for words in (line.split() for line in self.log_of(name).splitlines())
             if words and words[0].endswith("recovered") and len(words) == 4
         ]
+
+    @asynccontextmanager
+    async def open_transaction(self, topic: str) -> AsyncIterator[None]:
+        """Somebody's transaction that has written to every partition; aborted at the end."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.bootstrap, transactional_id=f"{self.prefix}somebody"
+        )
+        await producer.start()
+        try:
+            await producer.begin_transaction()
+            for partition in range(PARTITIONS):
+                await producer.send_and_wait(self.prefix + topic, b"{}", partition=partition)
+            yield
+            await producer.abort_transaction()
+        finally:
+            await producer.stop()
 
     async def set_factor(self, key: str, factor: int) -> None:
         await self.send("factors", key, {"key": key, "factor": factor})

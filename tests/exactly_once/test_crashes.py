@@ -119,6 +119,21 @@ async def test_a_killed_worker_works_again_within_seconds(counting: Counting) ->
     assert all(records < 100 for _, records, _ in counting.recoveries("a")[PARTITIONS:])
 
 
+async def test_the_clock_waits_for_what_stands_behind_an_open_transaction(
+    counting: Counting,
+) -> None:
+    """A worker that is killed leaves transactions open, in which it had forwarded events to other
+    partitions; what is sent there meanwhile came before the clock strikes."""
+    async with counting.open_transaction("numbers"):
+        await counting.send_numbers(400, duplicates=0)
+        counting.start("a", COUNTING_TICK_S="0.3")
+        assert await counting.ids_by_partition(within_s=8) == {}
+    by_partition = await counting.ids_by_partition(within_s=8)
+    assert sum(len(ids) - ids.count("clock") for ids in by_partition.values()) == 400
+    for ids in by_partition.values():
+        assert set(ids[ids.index("clock") :]) == {"clock"}
+
+
 async def test_the_clock_waits_for_the_backlog(counting: Counting) -> None:
     await counting.send_numbers(6_000, duplicates=0)
     counting.start("a", COUNTING_TICK_S="0.3", COUNTING_BATCH="100")

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from api.reading.spend import Spend
+from api.reading.spend import Spend, quotient
 from api.reading.usage import EventFilter, daily_usage, list_events
 from cli.up.directions import SPEND
 from schemas.cycles import BillingCalendar
+from schemas.records import MICRO
 from schemas.settings import Settings
 from tests.sinks.feed import NOON, posting, rated_event
 from tests.warehouse.conftest import Put
@@ -86,13 +87,14 @@ def test_the_api_sums_exactly(client: Any, filled: list[Any], settings: Settings
     spend = Spend(settings)
     start = int(NOON.timestamp() * 1000)
     try:
-        (day,) = daily_usage(spend, "org_7", start, start + 1, "UTC")
+        (day,) = daily_usage(spend, "org_7", start, start + 1, "UTC").values()
         events = list_events(spend, EventFilter("org_7", start, start, None, {}), 10, 0)
         cycle = BillingCalendar().cycle_at(NOON)
         by_group = spend.by_group("org_7", cycle, {"group_a"})
     finally:
         spend.close()
-    assert (day.events, day.by_meter) == (ROWS - 1, {"ai.tokens": ROWS * LARGE})
+    assert day.usageEvents == ROWS - 1
+    assert day.quantities == {"ai.tokens": quotient(ROWS * LARGE, MICRO)}
     corrected = next(event for event in events if event.quantity_micro != LARGE)
     assert corrected.quantity_micro == 2 * LARGE
     assert corrected.overage_micro == 2 * filled[0].overage_micro
