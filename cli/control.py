@@ -37,7 +37,9 @@ def opened(settings: "Settings") -> "Iterator[Control]":
         secret = settings.alias_secret.get_secret_value().encode()
         yield Control(store, lambda: datetime.now(UTC), secret)
     except Refused as refused:
-        raise Failure(f"{refused.message} {refused.what_to_do}".strip()) from refused
+        # What HTTP says of unknown things ends with whose key it is, and here is none.
+        advice = "Check the id." if refused.code == "not_found" else refused.what_to_do
+        raise Failure(f"{refused.message} {advice}".strip()) from refused
     finally:
         store.close()
 

@@ -8,6 +8,7 @@ import io
 import json
 from enum import StrEnum
 from typing import Annotated, Any, Final
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -26,6 +27,7 @@ AS_OF_WORDS: Final = {
     "stamped": "groups as stamped on each event when it was rated",
     "known-now": "groups by all membership facts known now",
 }
+MINUTE: Final = "%Y-%m-%d %H:%M"
 NOBODY: Final = {"member": "(no member)", "website": "(no website)"}
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -151,10 +153,11 @@ def _unformulaic(text: str) -> str:
 def _as_table(report: SpendReport) -> str:
     organization = report.organization
     title = organization.name or organization.organization_id
+    zone = ZoneInfo(report.period.time_zone)
+    start, end = (each.astimezone(zone) for each in (report.period.start, report.period.end))
     lines = [
         f"Spend of {title} by {report.by}, {AS_OF_WORDS[report.as_of]}",
-        f"{report.period.start.isoformat()} up to {report.period.end.isoformat()}"
-        f" (time zone {report.period.time_zone})",
+        f"{start:{MINUTE}} up to {end:{MINUTE}} {report.period.time_zone}",
         "Amounts in credits; overage is what no credits were left for.",
         "",
     ]

@@ -109,6 +109,11 @@ def test_the_list_shows_members_and_spend(
     }
 
 
+def test_what_is_not_there_has_nothing_to_do_with_keys(control) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(Failure, match=r"^There is no organization 'nope'\. Check the id\.$"):
+        run("list", "-o", "nope")
+
+
 def test_an_exact_id_beats_a_name(control) -> None:  # type: ignore[no-untyped-def]
     with control.change("org_a", ADMIN) as change:
         for group_id, name in (("a", "First"), ("b", "a")):

@@ -269,10 +269,13 @@ def test_the_period_follows_the_settings_of_its_time(client: Any, put: Put) -> N
     )  # fmt: skip
 
     november = spend_report(client, "org_1", "2026-11", "group").period
-    december = spend_report(client, "org_1", "2026-12", "group").period
+    december = spend_report(client, "org_1", "2026-12", "group")
 
     assert november.start == datetime(2026, 11, 15, tzinfo=UTC)
-    assert december.start == datetime(2026, 11, 30, 23, tzinfo=UTC)
+    assert december.period.start == datetime(2026, 11, 30, 23, tzinfo=UTC)
+    # People read it by the organization's own clock.
+    shown = render(december, "table").splitlines()[1]
+    assert shown == "2026-12-01 00:00 up to 2027-01-01 00:00 Europe/Berlin"
 
 
 def test_views_sum_in_credits_and_money(client: Any, put: Put) -> None:
