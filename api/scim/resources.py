@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from scim2_models import (
     URN,
     CaseExact,
     ComplexAttribute,
+    Email,
     EnterpriseUser,
     Meta,
     Mutability,
@@ -24,6 +25,8 @@ from scim2_models.path import (
     ValuePath,
 )
 
+from api.errors import Refused
+from api.rules.names import clean_email
 from api.rules.provisioning import ProvisionedUser
 from api.scim.quirks import POLICY
 from api.storage.models import DirectoryGroup, Member
@@ -46,7 +49,26 @@ class ScimEnterpriseUser(EnterpriseUser):
     manager: ScimManager | None = None  # type: ignore[assignment]
 
 
-ScimUser = User[ScimEnterpriseUser]
+def _address(text: str) -> str:
+    try:
+        return clean_email(text)
+    except Refused as refused:
+        raise ValueError(refused.message) from refused
+
+
+class ScimEmail(Email):
+    """As the standard's, but what an address is say our own rules: the library's check refuses
+    names that no public server has, as `corp.local`, which members of the API and of files have."""
+
+    value: Annotated[str, AfterValidator(_address)] | None = None
+
+
+class ScimUser(User[ScimEnterpriseUser]):
+    """A user of the standard with such addresses."""
+
+    emails: list[ScimEmail] | None = None  # type: ignore[assignment]
+
+    Emails: ClassVar[type[ComplexAttribute]] = ScimEmail
 
 
 class ScimGroupMember(ComplexAttribute):

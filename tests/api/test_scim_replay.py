@@ -287,6 +287,25 @@ def test_members_who_came_otherwise_can_be_found_and_taken_over(
     assert patch(idp, "/Users/ann", change).json()["externalId"] == "ext-1"
 
 
+@pytest.mark.parametrize("address", ["ann@corp.local", "ann@mail_1.example", "ann..b@x.test"])
+def test_an_address_that_no_public_server_has_is_listed_and_provisioned(
+    idp: httpx.Client, served: Served, address: str
+) -> None:
+    with served.client("admin") as admin:
+        body = {"id": "ann", "email": address, "name": "Ann"}
+        assert admin.post("/v1/organizations/org_a/members", json=body).status_code == 201
+    for query in ({}, {"filter": f'userName eq "{address}"'}, {"filter": "active eq true"}):
+        page = idp.get("/Users", params=query)
+        assert page.status_code == 200, page.text
+        assert page.json()["Resources"][0]["emails"][0]["value"] == address
+    body = {"schemas": [USER], "userName": "ben", "emails": [{"value": f"ben.{address}"}]}
+    ben = idp.post("/Users", json=body)
+    assert ben.status_code == 201, ben.text
+    assert idp.get(f"/Users/{ben.json()['id']}").json()["emails"][0]["value"] == f"ben.{address}"
+    body["userName"], body["emails"] = "cas", [{"value": "no address"}]
+    assert idp.post("/Users", json=body).status_code == 400
+
+
 def test_only_scim_tokens_may_provision_and_nothing_else(idp: httpx.Client, served: Served) -> None:
     with served.client("admin") as admin:
         refused = admin.get("/scim/v2/Users")
