@@ -33,14 +33,29 @@ DISK_FULL: Final = (
 )
 
 
+_DAMAGE: Final = (
+    *("No such file", "Input/output error"),
+    *("Is a directory", "Not a directory", "File exists"),
+)
+_OF_ANOTHER_KIND: Final = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
+
+
+def of_opening(error: OSError, path: Path) -> StoreDamaged | StoreFailed:
+    """What it means that a store's files do not open: a directory in place of a file, or a file
+    in place of a directory, is none that we wrote."""
+    if error.errno in _OF_ANOTHER_KIND:
+        return StoreDamaged(f"{os.strerror(error.errno)}: {error.filename or path}")
+    return StoreFailed.of(error, path)
+
+
 def of_rocksdb(error: Exception, path: Path) -> StoreDamaged | StoreFailed:
     """What RocksDB's exception means, which has one type for all. Damage if in doubt: rebuilding
     costs time, not truth."""
     text = " ".join(str(error).split())
     if "No space left" in text or "quota exceeded" in text:
         return StoreFailed(DISK_FULL.format(path=path))
-    is_gone = "No such file" in text or "Input/output error" in text
+    is_damaged = any(what in text for what in _DAMAGE)
     # These say that a file cannot be locked, opened or written, not that it is damaged.
-    if not is_gone and (text.startswith("IO error") or "(os error" in text):
+    if not is_damaged and (text.startswith("IO error") or "(os error" in text):
         return StoreFailed(text)
     return StoreDamaged(f"RocksDB says: {text}")

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
 
-from streams.exactly_once.errors import StoreDamaged, StoreFailed, of_rocksdb
+from streams.exactly_once.errors import StoreDamaged, StoreFailed, of_opening, of_rocksdb
 from streams.exactly_once.seen import SeenIds
 from streams.exactly_once.segments import SegmentMeta
 
@@ -81,7 +81,7 @@ class LocalStore:
             metas = self._meta.seen if self._meta else []
             self.seen = SeenIds(seen, self._window_ms, metas, self.get(REDO_KEY) or b"")
         except OSError as error:
-            raise StoreFailed.of(error, self._directory) from error
+            raise of_opening(error, self._directory) from error
 
     def _read_meta(self) -> Meta | None:
         raw = self.get(META_KEY)
@@ -124,7 +124,10 @@ class LocalStore:
         log.warning("local store discarded", directory=str(self._directory), why=why)
         self.abandon()
         try:
-            shutil.rmtree(self._directory)
+            if self._directory.is_dir():
+                shutil.rmtree(self._directory)
+            else:
+                self._directory.unlink()
         except OSError as error:
             raise StoreFailed.of(error, self._directory) from error
 

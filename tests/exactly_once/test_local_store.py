@@ -148,6 +148,16 @@ def older_state(path: Path) -> None:
     shutil.copytree(copy, path / "state")
 
 
+def directory_instead_of(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def file_instead_of(directory: Path) -> None:
+    shutil.rmtree(directory)
+    directory.write_bytes(b"")
+
+
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "seen removed": lambda path: shutil.rmtree(path / "seen"),
     "segment removed": lambda path: segment(path).unlink(),
@@ -166,6 +176,11 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "OPTIONS damaged": each_file("OPTIONS-*", flip_all),
     "rocksdict's settings damaged": each_file("rocksdict-config.json", flip_all),
     "all of RocksDB removed": without_files("*"),
+    "CURRENT a directory": lambda path: directory_instead_of(path / "state" / "CURRENT"),
+    "segment a directory": lambda path: directory_instead_of(segment(path)),
+    "state a file": lambda path: file_instead_of(path / "state"),
+    "seen a file": lambda path: file_instead_of(path / "seen"),
+    "all a file": file_instead_of,
 }
 
 
