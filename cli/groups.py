@@ -164,12 +164,10 @@ def import_(
 ) -> None:
     """Show what a file would do, row by row where it is refused; then apply it whole."""
     from api.rules import csv_files, csv_plans
+    from cli.api import load_options
     from cli.control import opened, operator
 
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise Failure(f"{file} cannot be read: {error.strerror}.") from error
+    raw = _read(file, load_options().csv_limit_bytes)
     with opened(load_settings()) as control:
         rows = csv_files.read_rows(raw)
         with control.store.read() as session:
@@ -187,6 +185,20 @@ def import_(
         with control.change(organization, operator("csv")) as change:
             csv_plans.apply(change, plan, plan.digest, progress=_progress)
     typer.echo("Applied.")
+
+
+def _read(file: Path, limit_bytes: int) -> bytes:
+    """No more than the API takes, so that what never ends fills no memory."""
+    try:
+        with file.open("rb") as opened_file:
+            raw = opened_file.read(limit_bytes + 1)
+    except OSError as error:
+        raise Failure(f"{file} cannot be read: {error.strerror}.") from error
+    if len(raw) > limit_bytes:
+        raise Failure(
+            f"{file} is longer than {limit_bytes} bytes (METERING_API_CSV_LIMIT_BYTES); split it."
+        )
+    return raw
 
 
 def _show(plan: Any) -> None:

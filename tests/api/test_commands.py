@@ -1,6 +1,7 @@
 """`metering groups`, `keys`, `api --openapi`: the rules from the command line."""
 
 import json
+import resource
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -196,6 +197,19 @@ def test_files(control, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert run("import", "-o", "org_a", str(file)) == "unchanged: 2\nNothing to change.\n"
     with pytest.raises(Failure):
         run("import", "-o", "org_a", str(tmp_path / "none.csv"))
+
+
+def test_a_file_that_never_ends_is_not_read_to_its_end(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METERING_API_CSV_LIMIT_BYTES", "2000")
+    address_space = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, address_space[1]))
+    try:
+        with pytest.raises(Failure, match="longer than 2000 bytes"):
+            run("import", "-o", "org_a", "/dev/zero")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, address_space)
 
 
 def test_keys(control) -> None:  # type: ignore[no-untyped-def]
