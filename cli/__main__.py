@@ -364,6 +364,10 @@ def _expected(error: Exception) -> str:
             return advice
     if kinds & OWN_ERRORS:
         return str(error)
+    if isinstance(error, UnicodeEncodeError):
+        for given in sys.argv[1:]:
+            if not given.isascii() and "\ufffd" in os.fsencode(given).decode(errors="replace"):
+                return f"{given!r} is not UTF-8"
     if type(error).__module__ == "aiokafka.errors":
         return f"Kafka: {one_line(error)}; `metering doctor` says more"
     return f"{type(error).__name__}: {one_line(error)} (METERING_LOG_LEVEL=debug shows where)"

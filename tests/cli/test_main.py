@@ -1,5 +1,6 @@
 """What every command has in common: quick help, one clear line, the right exit code."""
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import pytest
 from typer.main import get_command
 
 from api.rules.keys import Scope
+from api.storage.migrate import migrate
+from api.storage.store import Store
 from cli.__main__ import app
 from cli.keys import SCOPES
 from tests.cli.conftest import RunCommand
@@ -38,6 +41,19 @@ def test_a_package_of_the_working_directory_is_not_taken_for_ours(
     (tmp_path / "cli").mkdir()
     (tmp_path / "cli" / "__init__.py").write_text("raise SystemExit('not ours')\n")
     assert run_command("--version").returncode == 0
+
+
+@pytest.mark.parametrize("command", [("keys", "list"), ("groups", "list")])
+def test_what_is_no_utf_8_is_said_in_words(
+    run_command: RunCommand, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / ".metering").mkdir()
+    store = Store(f"sqlite:///{tmp_path / '.metering' / 'control-plane.sqlite'}")
+    migrate(store)
+    store.close()
+    outcome = run_command(*command, "--organization", os.fsdecode(b"org_\xff"))
+    assert outcome.returncode == 1
+    assert outcome.stderr == "metering: 'org_\\udcff' is not UTF-8\n"
 
 
 def test_version(run_command: RunCommand) -> None:
