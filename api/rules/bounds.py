@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from api.errors import Refused, conflict
 from api.storage.ledgers import Grant, OutboxFact, Price
+from api.storage.models import Organization
 from schemas.bounds import CHANGES_MAX, POOL_GRANTS_MAX, REMOVALS_SPARE
 from schemas.reasons import Reason
 from schemas.records import (
@@ -87,6 +88,25 @@ def refuse_too_many(
     for pool_kind, pool_id in pools:
         if _grants(session, organization_id, pool_kind, pool_id, now) > POOL_GRANTS_MAX:
             raise _too_many_grants(pool_kind, pool_id)
+
+
+def changes_left(session: Session, organization_id: str) -> dict[str, int]:
+    """Of the members that hardly can be moved any more, how many times they still can."""
+    version = select(Organization.memberships_version).where(Organization.id == organization_id)
+    if (session.scalar(version) or 0) < CHANGES_MAX - 1:
+        return {}
+    rows = session.execute(
+        select(OutboxFact.subject, func.count())
+        .where(
+            OutboxFact.organization_id == organization_id, OutboxFact.subject.startswith("member:")
+        )
+        .group_by(OutboxFact.subject)
+        .having(func.count() >= CHANGES_MAX - 1)
+    )
+    return {
+        str(subject).removeprefix("member:"): max(0, CHANGES_MAX - number)
+        for subject, number in rows
+    }
 
 
 def refuse_too_many_default_prices(session: Session, meter: str) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from api.rules.bounds import changes_left
 from api.rules.csv_files import write_rows
 from api.rules.names import UNASSIGNED_NAME, fold
 from api.storage.models import BillingGroup, DirectoryGroup, Member, MemberAlias, Membership
@@ -36,6 +37,8 @@ class Snapshot:
     """The group of each folded name."""
     synced: dict[str, str]
     """The name of the directory group that a group follows."""
+    changes_left: dict[str, int]
+    """How often a member may still be moved, of those whom that concerns."""
 
     def by_address(self, address: str) -> Person | None:
         """Whose address this is; None where it would be that of somebody new.
@@ -102,6 +105,7 @@ def load(session: Session, organization_id: str) -> Snapshot:
         {row[0]: row[1] for row in places},
         {row[0]: row[1] for row in groups},
         {row[1]: row[2] for row in groups if row[2] is not None},
+        changes_left(session, organization_id),
     )
 
 

@@ -28,6 +28,7 @@ from api.rules.members import get_member, reactivate_member
 from api.rules.memberships import place
 from api.rules.names import UNASSIGNED_NAME, clean_email, clean_group_name, fold
 from api.storage.models import Organization
+from schemas.bounds import CHANGES_MAX
 from schemas.records import UNASSIGNED
 
 PROGRESS_ROWS: Final = 5_000
@@ -199,6 +200,10 @@ class _Planner:
             return f"The member {person.id!r} is deactivated."
         if (person is None or person.status == "former") and not self.create_members:
             return "No active member has this address."
+        if person is not None:
+            changes = (person.status == "former") + (place_now != target)
+            if changes > self.seen.changes_left.get(person.id, changes):
+                return f"The member {person.id!r} has been moved {CHANGES_MAX} times."
         if place_now == target:
             return ""
         for synced in (target, place_now):

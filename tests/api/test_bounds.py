@@ -16,6 +16,8 @@ from api.rules.bounds import (
 )
 from api.rules.change import Change, Control
 from api.rules.credits import NewGrant, adjust, grant, revoke
+from api.rules.csv_files import read_rows
+from api.rules.csv_plans import plan
 from api.rules.groups import create_group
 from api.rules.members import (
     NewMember,
@@ -156,6 +158,17 @@ def test_whoever_was_moved_too_often_can_still_leave(team: Control) -> None:
         assert session.get_one(Member, ("org_a", "ada")).removed_at is not None
 
 
+def test_a_dry_run_of_a_file_says_who_was_moved_too_often(team: Control) -> None:
+    change_until(team, "member:ada", CHANGES_MAX - 1, topics.MEMBERSHIPS)
+    rows = read_rows(b"group,email\nResearch,ada@example.com\n")
+    with team.store.read() as session:
+        assert not plan(session, "org_a", rows, create_members=False).refused
+    change_until(team, "member:ada", CHANGES_MAX, topics.MEMBERSHIPS)
+    with team.store.read() as session:
+        (row,) = plan(session, "org_a", rows, create_members=False).refused
+    assert row.why == f"The member 'ada' has been moved {CHANGES_MAX} times."
+
+
 def test_an_alias_that_changed_too_often_can_still_be_taken_away(team: Control) -> None:
     subject = f"alias:{codec.alias_hash(SECRET, ALIAS)}"
     change_until(team, subject, CHANGES_MAX, topics.MEMBERSHIPS)
@@ -257,8 +270,8 @@ def test_what_is_counted_is_looked_up_in_an_index(sqlite_store: Store, clock: Cl
         told = [" ".join(str(row[-1]) for row in plan) for plan in plans]
     used = ["ix_outbox_subject", "ix_grants_live", "ix_outbox_subject", "ix_prices_book"]
     assert len(told) == len(used)
-    for plan, index in zip(told, used, strict=True):
-        assert f"USING INDEX {index}" in plan or f"USING COVERING INDEX {index}" in plan
+    for lookup, index in zip(told, used, strict=True):
+        assert f"USING INDEX {index}" in lookup or f"USING COVERING INDEX {index}" in lookup
 
 
 def test_the_migration_names_what_older_facts_are_about(store: Store, clock: Clock) -> None:
