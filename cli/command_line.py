@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand
 
 CONTEXT: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
 
@@ -27,6 +28,17 @@ DataDirOption = Annotated[
         help="Where `metering up` keeps everything; METERING_DATA_DIR says the same.",
     ),
 ]
+
+
+class _PlainCommand(TyperCommand):
+    """Says what is wrong with a value without the library's name for its check."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
 
 
 class Commands(typer.Typer):
@@ -50,7 +62,7 @@ class Commands(typer.Typer):
         arguments as they are, `--help` included, for a module that reads them itself."""
         passing = {"allow_extra_args": True, "ignore_unknown_options": True}
         context = {**passing, "help_option_names": list[str]()} if passes_on else CONTEXT
-        register = super().command(name, context_settings=context, **options)
+        register = super().command(name, cls=_PlainCommand, context_settings=context, **options)
 
         def add(function: Callable[..., Any]) -> Callable[..., Any]:
             register(function if passes_on else _with_data_dir(function))

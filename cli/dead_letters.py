@@ -46,7 +46,10 @@ NAMED_MAX: Final = 50
 
 app = Commands("What was refused, with its reason.")
 
-ReasonOption = Annotated[Reason | None, typer.Option(help="Only this reason.")]
+ReasonOption = Annotated[
+    Reason | None,
+    typer.Option(metavar="REASON", help="Only this reason, as `list` shows it: no_price."),
+]
 
 
 def _letter_id(given: str) -> str:

@@ -33,7 +33,10 @@ def import_(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     forget: Annotated[
         list[str] | None,
-        typer.Option(help="An organization of which somebody else wrote: learn nothing of it."),
+        typer.Option(
+            metavar="ORGANIZATION",
+            help="An organization of which somebody else wrote: learn nothing of it.",
+        ),
     ] = None,
 ) -> None:
     """Bring the database to the ends of its topics, so that publishing may go on.
