@@ -153,28 +153,44 @@ def test_groups_follow_the_directory_by_hand(control) -> None:  # type: ignore[n
         run("attach", "-o", "org_a", "sales", "nobody")
 
 
-def test_the_list_is_searched_and_filtered(control) -> None:  # type: ignore[no-untyped-def]
+@pytest.fixture
+def with_groups(control) -> None:  # type: ignore[no-untyped-def]
     for name in ("Sales", "Field sales", "Lab"):
         run("create", "-o", "org_a", name)
     run("add", "-o", "org_a", "Lab", "ann")
 
+
+@pytest.mark.usefixtures("with_groups")
+def test_the_list_is_searched_and_filtered() -> None:
     def ids(*arguments: str) -> int:
         return sum("group_" in line for line in run("list", "-o", "org_a", *arguments).splitlines())
 
     assert (ids(), ids("--search", "SALES"), ids("--search", "x")) == (4, 3, 1)
     assert (ids("--configured-by", "manual"), ids("--configured-by", "csv")) == (4, 1)
+
+
+@pytest.mark.usefixtures("with_groups")
+def test_a_group_is_shown_with_its_members() -> None:
     assert "ann" in run("show", "-o", "org_a", "Lab")
     unassigned = run("show", "-o", "org_a", "group_unassigned")
     assert "ben@example.com" in unassigned
     assert "ann@example.com" not in unassigned
+    with pytest.raises(Failure, match="no group 'x'"):
+        run("show", "-o", "org_a", "x")
+
+
+@pytest.mark.usefixtures("with_groups")
+def test_the_list_is_of_a_billing_cycle() -> None:
     listed = run("list", "-o", "org_a", "--cycle", "2026-02-10")
     assert "Billing cycle 2026-02-01 00:00" in listed
     # Named as `report spend` names them.
     assert "Spend  Money (USD)" in listed
-    for wrong in (("--cycle", "yesterday"), ("--configured-by", "magic")):
-        assert CliRunner().invoke(groups.app, ["list", "-o", "org_a", *wrong]).exit_code == 2
-    with pytest.raises(Failure, match="no group 'x'"):
-        run("show", "-o", "org_a", "x")
+
+
+@pytest.mark.parametrize("option", [("--cycle", "yesterday"), ("--configured-by", "magic")])
+@pytest.mark.usefixtures("control")
+def test_a_list_of_what_there_is_not_is_exit_2(option: tuple[str, str]) -> None:
+    assert CliRunner().invoke(groups.app, ["list", "-o", "org_a", *option]).exit_code == 2
 
 
 def test_files(control, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -203,9 +203,17 @@ class TestForfeits:
         row = worker.send("evt_1")
         assert isinstance(row, records.RatedEvent)
         assert row.group_debit_micro == 1830
+
+    def test_usage_after_the_expiry_does_not_use_the_grant_within_the_grace(self) -> None:
+        worker = self.expired()
+        worker.now = T0 + 24 * HOUR
         too_late = worker.send("evt_2", time=T0 + HOUR)
         assert isinstance(too_late, records.RatedEvent)
         assert too_late.overage_micro == 1830
+
+    def test_what_is_left_after_the_grace_is_forfeited_once(self) -> None:
+        worker = self.expired()
+        worker.send("evt_1")
         worker.now = T0 + 25 * HOUR
         (out, into) = worker.tick()
         assert legs([out, into]) == "available-170 forfeited+170"
@@ -295,22 +303,39 @@ class TestDeletedGroups:
         assert legs(postings) == "debt+30 uncollected-30"
         assert postings[0].entry_id == "group-debt:a"
 
-    def test_ahead_of_its_time_by_the_clock_without_grace(self) -> None:
+    def deleted_in_an_hour(self) -> Worker:
         worker = worker_with_credits()
         worker.publish(granted("g", 5_000))
         assert worker.publish(records.GroupDeleted("a"), T0 + HOUR).postings == []
-        worker.publish(granted("h", 1))
+        return worker
+
+    def test_ahead_of_its_time_the_group_pays_until_then(self) -> None:
+        worker = self.deleted_in_an_hour()
         row = worker.send("evt_1")
         assert isinstance(row, records.RatedEvent)
         assert (row.stamped_group_id, row.funding_group_id) == ("a", "a")
         assert row.group_debit_micro == 1830
+
+    def test_ahead_of_its_time_the_clock_forfeits_without_grace_and_once(self) -> None:
+        worker = self.deleted_in_an_hour()
+        worker.publish(granted("h", 1))
         worker.now = T0 + HOUR
-        assert legs(worker.tick()) == "available-3170 forfeited+3170 available-1 forfeited+1"
+        assert legs(worker.tick()) == "available-5000 forfeited+5000 available-1 forfeited+1"
+        assert worker.tick() == []
+
+    def test_after_its_time_the_group_is_stamped_and_pays_nothing(self) -> None:
+        worker = self.deleted_in_an_hour()
+        worker.now = T0 + HOUR
+        worker.tick()
         late = worker.send("evt_2")
         assert isinstance(late, records.RatedEvent)
         assert (late.stamped_group_id, late.funding_group_id) == ("a", "")
         assert late.overage_micro == 1830
-        assert worker.tick() == []
+
+    def test_after_its_time_the_group_is_granted_nothing(self) -> None:
+        worker = self.deleted_in_an_hour()
+        worker.now = T0 + HOUR
+        worker.tick()
         grant = worker.publish(granted("i", 1), T0)
         assert grant.rejected is not None
         assert grant.rejected.reason == "group_deleted"

@@ -215,16 +215,30 @@ def test_dimensions_are_counted_and_made_text() -> None:
 
 
 def test_the_key_stands_in_for_the_organization() -> None:
-    without = cloud_event(organizationid=None)
-    event = parse(without)
+    event = parse(cloud_event(organizationid=None))
     assert isinstance(event, UsageEvent)
     assert event.organization_id == ORG
-    assert reason_of(parse(without, key=None)) == "invalid_event"
-    assert reason_of(parse(without, key=b"")) == "invalid_event"
-    assert reason_of(parse(without, key=b"\xff")) == "invalid_event"
-    assert reason_of(parse(without, key=b"a\0b")) == "invalid_event"
-    assert reason_of(parse(without, key=b"x" * 257)) == "id_too_long"
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (None, "invalid_event"),
+        (b"", "invalid_event"),
+        (b"\xff", "invalid_event"),
+        (b"a\0b", "invalid_event"),
+        (b"x" * 257, "id_too_long"),
+    ],
+)
+def test_a_key_that_stands_in_must_be_an_id(key: bytes | None, reason: str) -> None:
+    assert reason_of(parse(cloud_event(organizationid=None), key=key)) == reason
+
+
+def test_an_event_that_names_its_organization_needs_no_key() -> None:
     assert reason_of(parse(cloud_event(), key=None)) == "accepted"
+
+
+def test_a_key_that_is_no_text_is_another_organizations() -> None:
     assert reason_of(parse(cloud_event(), key=b"\xff")) == "wrong_key"
 
 

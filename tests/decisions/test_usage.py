@@ -213,9 +213,19 @@ class TestFunding:
         assert rated(worker, "2", data={"quantity": 1}).funding_group_id == "a"
         unknown = {"quantity": 1, "website_id": "web_9"}
         assert rated(worker, "3", data=unknown).funding_group_id == ""
+
+    def test_who_pays_is_chosen_as_of_the_events_time(self) -> None:
+        worker = self.worker(0, 5_000, 5_000)
+        worker.publish(records.OrganizationSettings(funding_group="website"), T0 - HOUR)
+        with_website = {"quantity": 1, "website_id": "web_3"}
         before = rated(worker, "4", data=with_website, time=T0 - 2 * HOUR)
         assert before.funding_group_id == "a"
         assert before.settings_version == 1
+
+    def test_a_websites_group_pays_until_it_is_deleted(self) -> None:
+        worker = self.worker(0, 5_000, 5_000)
+        worker.publish(records.OrganizationSettings(funding_group="website"), T0 - HOUR)
+        with_website = {"quantity": 1, "website_id": "web_3"}
         worker.publish(records.GroupDeleted("b"), T0 + HOUR)
         assert rated(worker, "5", data=with_website).funding_group_id == "b"
         worker.now = T0 + HOUR

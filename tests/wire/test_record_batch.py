@@ -78,20 +78,30 @@ def test_only_what_is_odd_is_read_patiently(codec: int, monkeypatch: pytest.Monk
     assert [each.value for each in unpacked(raw)] == [b"v%d" % number for number in range(1_000)]
 
 
-@pytest.mark.parametrize("compression", [None, "snappy", "zstd"])
-def test_a_name_is_written_as_the_bytes_that_it_was(compression: str | None) -> None:
-    headers = [(ODD.decode("utf-8", "surrogateescape"), b"x"), ("plain", None)]
-    assert not is_text(headers)
-    assert is_text(headers[1:])
-    written = RecordBatch(10_000, compression, 5, takes_any_name=True)
-    assert written.add(b"k", None, headers)
+ODD_AND_PLAIN = [(ODD.decode("utf-8", "surrogateescape"), b"x"), ("plain", None)]
+
+
+def test_a_name_of_other_bytes_than_utf_8_is_no_text() -> None:
+    assert not is_text(ODD_AND_PLAIN)
+    assert is_text(ODD_AND_PLAIN[1:])
+
+
+def test_a_full_batch_takes_no_further_record() -> None:
+    written = RecordBatch(10_000, None, 5, takes_any_name=True)
     assert written.add(None, b"v" * 9_000, [])
     assert not written.add(None, b"v" * 9_000, [])
+
+
+@pytest.mark.parametrize("compression", [None, "snappy", "zstd"])
+def test_a_name_is_written_as_the_bytes_that_it_was(compression: str | None) -> None:
+    written = RecordBatch(10_000, compression, 5, takes_any_name=True)
+    assert written.add(b"k", None, ODD_AND_PLAIN)
+    assert written.add(None, b"v" * 9_000, [])
     raw = bytes(written._build())
     if compression is None:
         assert ODD in raw
     first, second = unpacked(raw)
-    assert (first.key, first.value, list(first.headers)) == (b"k", None, headers)
+    assert (first.key, first.value, list(first.headers)) == (b"k", None, ODD_AND_PLAIN)
     assert (second.key, second.value, list(second.headers)) == (None, b"v" * 9_000, [])
 
 
