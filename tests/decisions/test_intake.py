@@ -234,12 +234,9 @@ def test_a_key_that_stands_in_must_be_an_id(key: bytes | None, reason: str) -> N
     assert reason_of(parse(cloud_event(organizationid=None), key=key)) == reason
 
 
-def test_an_event_that_names_its_organization_needs_no_key() -> None:
-    assert reason_of(parse(cloud_event(), key=None)) == "accepted"
-
-
-def test_a_key_that_is_no_text_is_another_organizations() -> None:
-    assert reason_of(parse(cloud_event(), key=b"\xff")) == "wrong_key"
+@pytest.mark.parametrize(("key", "reason"), [(None, "accepted"), (b"\xff", "wrong_key")])
+def test_a_key_beside_a_named_organization(key: bytes | None, reason: str) -> None:
+    assert reason_of(parse(cloud_event(), key=key)) == reason
 
 
 def test_an_absent_time_is_the_append_time_and_is_no_content() -> None:
