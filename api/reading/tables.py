@@ -223,7 +223,7 @@ def sync_conflicts(
     for member_id, joined_at, synced_at, synced_group_id in rows:
         wanting[member_id].append((max(joined_at, synced_at or joined_at), synced_group_id))
     conflicts = {
-        member_id: [wanted[1] for wanted in sorted(groups)]
+        member_id: [conflict[1] for conflict in sorted(groups)]
         for member_id, groups in wanting.items()
         if len(groups) > 1
     }

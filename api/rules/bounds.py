@@ -119,14 +119,14 @@ def refuse_too_many_default_prices(session: Session, meter: str) -> None:
 def _counts(
     session: Session, organization_id: str, subjects: Iterable[str | None]
 ) -> dict[str | None, int]:
-    wanted = sorted({subject for subject in subjects if subject is not None})
+    names = sorted({subject for subject in subjects if subject is not None})
     counts: dict[str | None, int] = {}
-    for start in range(0, len(wanted), SUBJECTS_A_STATEMENT):
+    for start in range(0, len(names), SUBJECTS_A_STATEMENT):
         rows = session.execute(
             select(OutboxFact.subject, func.count())
             .where(
                 OutboxFact.organization_id == organization_id,
-                OutboxFact.subject.in_(wanted[start : start + SUBJECTS_A_STATEMENT]),
+                OutboxFact.subject.in_(names[start : start + SUBJECTS_A_STATEMENT]),
             )
             .group_by(OutboxFact.subject)
         )

@@ -34,21 +34,21 @@ def apply_fact(organization: Organization, fact: Fact, now: datetime) -> list[Mo
     _check_membership(organization, fact)
     if fact.type in SUBJECT:
         kind, name = SUBJECT[fact.type]
-        told = organization.facts_about[kind, fact[name] if name else ""]
-        _check_room(fact, told)
-        told.append(fact)
+        former_facts = organization.facts_about[kind, fact[name] if name else ""]
+        _check_room(fact, former_facts)
+        former_facts.append(fact)
     if fact.type == "group_deleted" and fact.effective_at <= now:
         return close_group(organization, fact["group_id"])
     return []
 
 
-def _check_room(fact: Fact, told: list[Fact]) -> None:
+def _check_room(fact: Fact, former_facts: list[Fact]) -> None:
     """What holds over time is kept a limited number of times; both books of a meter for itself."""
     if fact.type == "price_set":
-        told = [other for other in told if other["book"] == fact["book"]]
+        former_facts = [other for other in former_facts if other["book"] == fact["book"]]
     removes = fact.type == "member_removed" or (fact.type == "member_alias" and fact["removed"])
     most = CHANGES_MAX + REMOVALS_SPARE if removes else CHANGES_MAX
-    refuse_if(len(told) >= most, Reason.TOO_MANY_CHANGES)
+    refuse_if(len(former_facts) >= most, Reason.TOO_MANY_CHANGES)
 
 
 def close_group(organization: Organization, group_id: str) -> list[Movement]:
