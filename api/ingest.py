@@ -30,7 +30,7 @@ from streams.decisions.envelopes import is_utf8
 from streams.decisions.events import Limits
 from streams.decisions.intake import Intake
 from streams.decisions.outcomes import Rejected
-from streams.kafka import client_options
+from streams.kafka import client_options, no_answer
 
 log = structlog.get_logger()
 
@@ -111,7 +111,7 @@ class Ingest:
                 producer = await self._open()
                 await producer.client.fetch_all_metadata()
         except (KafkaError, TimeoutError, OSError) as error:
-            return f"Kafka at {self.settings.kafka_bootstrap} does not answer ({error!r})"
+            return f"Kafka at {no_answer(self.settings, error)}"
         return ""
 
     async def close(self) -> None:

@@ -34,7 +34,7 @@ from deploy.embedded.java import find_java
 from schemas.release import code_digest
 from schemas.settings import DEFAULT_ALIAS_SECRET, Settings
 from schemas.topics import all_topics
-from streams.kafka import LoginError, TopicsError, check_topics, cluster_id
+from streams.kafka import LoginError, TopicsError, check_topics, cluster_id, no_answer
 from warehouse.connection import WarehouseAway, WarehouseError, connect
 from warehouse.migrations import packaged_migrations, pending
 
@@ -141,7 +141,7 @@ async def _bounded(
     except LoginError as error:
         return [Finding("wrong", "Kafka", str(error))] if check is _kafka else []
     except (KafkaError, OSError, TimeoutError) as error:
-        text = f"does not answer at {settings.kafka_bootstrap}: {one_line(error)}"
+        text = no_answer(settings, error)
         # Without a broker the topics cannot be seen, and one finding about it is enough.
         return [Finding("wrong", "Kafka", text)] if check is _kafka else []
 

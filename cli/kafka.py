@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from cli.errors import WRONG_SETTINGS, Failure, Unreachable, one_line
 from schemas.settings import Settings
-from streams.kafka import client_options, login_problem
+from streams.kafka import client_options, login_problem, no_answer
 
 CONNECT_S: Final = 10.0
 STOP_S: Final = 10.0
@@ -96,7 +96,7 @@ async def connected(client: Client, settings: Settings) -> AsyncIterator[Client]
         if problem := await login_problem(settings):
             raise Failure(problem) from None
         raise Unreachable(
-            f"Kafka does not answer at {settings.kafka_bootstrap} ({one_line(error)}): "
+            f"Kafka at {no_answer(settings, error)}: "
             "start it (`metering up`), or set METERING_KAFKA_BOOTSTRAP"
         ) from None
     try:

@@ -32,6 +32,9 @@ READS_ANY_RECORD: Final = record_batch.__name__
 """Importing it lets every consumer of the process read whatever producers have sent."""
 
 ADMIN_TIMEOUT_MS: Final = 30_000
+SAYS_ONLY_THAT: Final = ("Unable to bootstrap from", "Unable to get cluster metadata")
+"""The client's words for brokers that do not answer, with its own types of addresses in them."""
+
 APPEAR_TIMEOUT_S: Final = 15.0
 """How long a created topic may take to show up in the metadata."""
 
@@ -86,6 +89,13 @@ def client_options(settings: Settings) -> dict[str, Any]:
 def home_partition(organization_id: bytes, partitions: int) -> int:
     """Where everything about the organization is, by the rule of Java's and aiokafka's clients."""
     return int(murmur2(organization_id) & 0x7FFFFFFF) % partitions
+
+
+def no_answer(settings: Settings, error: BaseException) -> str:
+    """That the brokers do not answer, with what the client said where that says more."""
+    said = " ".join(str(error).split())
+    adds_nothing = not said or any(words in said for words in SAYS_ONLY_THAT)
+    return f"{settings.kafka_bootstrap} does not answer" + ("" if adds_nothing else f" ({said})")
 
 
 async def login_problem(settings: Settings) -> str:

@@ -13,7 +13,7 @@ from streams.app import build_app
 from streams.exactly_once import ExactlyOnce
 from streams.exactly_once.runtime import EXIT_FAILED
 from streams.health import cannot_listen, serve_health
-from streams.kafka import check_topics
+from streams.kafka import check_topics, no_answer
 from streams.metrics import WorkerHealth
 from streams.worker_process import run_faust
 
@@ -52,7 +52,7 @@ async def _prepare(settings: Settings, health: WorkerHealth) -> None:
         try:
             await check_topics(settings)
         except KafkaError as error:
-            health.kafka.begin(f"{settings.kafka_bootstrap} does not answer ({error!r})")
+            health.kafka.begin(no_answer(settings, error))
             await health.kafka.wait()
         else:
             health.kafka.end()

@@ -71,6 +71,10 @@ async def test_a_partition_count_that_differs(
     assert "never changes" in render(findings)
 
 
+def test_brokers_that_are_away_are_told_in_our_words(make_settings: MakeSettings) -> None:
+    assert about("Kafka", make_settings()).text == "127.0.0.1:1 does not answer"
+
+
 async def test_nothing_answers(make_settings: MakeSettings, tmp_path: Path) -> None:
     settings = make_settings(
         kafka_bootstrap="127.0.0.1:1", clickhouse_url="http://127.0.0.1:1", data_dir=tmp_path
