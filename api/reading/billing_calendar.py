@@ -38,14 +38,21 @@ def billing_calendar(session: Session, organization_id: str) -> BillingCalendar:
     return BillingCalendar(changes)
 
 
-def cycle_for(session: Session, organization_id: str, day: date | None, now: datetime) -> Cycle:
+def cycle_for(
+    session: Session,
+    organization_id: str,
+    day: date | None,
+    now: datetime,
+    *,
+    where: str = "billing_cycle",
+) -> Cycle:
     """The cycle that holds this day of the organization's calendar, or the current one.
 
-    Raises Refused (400) for a day before 2000 or after 2200.
+    Raises Refused (400) for a day before 2000 or after 2200; `where` is the parameter's name.
     """
     calendar = billing_calendar(session, organization_id)
     if day is None:
         return calendar.cycle_at(now)
     if not 2000 <= day.year <= 2200:
-        raise invalid("The day must lie between 2000 and 2200.", "billingCycle")
+        raise invalid("The day must lie between 2000 and 2200.", where)
     return calendar.cycle_of_day(day)

@@ -89,7 +89,9 @@ def list_groups(api: ApiPart, caller: Reader, billing_cycle: BillingCycleDay = N
     organization_id = tenant(caller)
     with api.store.read() as session:
         organization = reading.organization(session, organization_id)
-        cycle = cycle_for(session, organization_id, billing_cycle, api.control.clock())
+        cycle = cycle_for(
+            session, organization_id, billing_cycle, api.control.clock(), where="billingCycle"
+        )
         rows = reading.groups(session, organization_id)
         arguments = (organization_id, cycle, {row.id for row in rows})
         days = api.spend.soon(api.spend.by_group_and_day, *arguments)
@@ -135,7 +137,9 @@ def get_group(
     organization_id = tenant(caller)
     with api.store.read() as session:
         organization = reading.organization(session, organization_id)
-        cycle = cycle_for(session, organization_id, billing_cycle, api.control.clock())
+        cycle = cycle_for(
+            session, organization_id, billing_cycle, api.control.clock(), where="billingCycle"
+        )
         row = None if groupId == UNASSIGNED else reading.group(session, organization_id, groupId)
         current = reading.current_people(session, organization_id, groupId)[groupId]
         former = reading.former_people(session, organization_id, cycle, groupId)[groupId]

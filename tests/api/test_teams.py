@@ -156,6 +156,14 @@ def test_past_cycles_keep_the_settings_of_their_time(admin: httpx.Client, served
         assert table["unassigned"]["spend_cents"] == cents
         if cents == 1.0:
             assert answer["billingCycle"] == past
+    for path, name in (
+        ("/teams/groups", "billingCycle"),
+        ("/v1/organizations/org_a/groups", "billing_cycle"),
+    ):
+        refused = admin.get(path, params={name: "0001-01-01"})
+        assert refused.status_code == 400
+        said = refused.json()
+        assert (said["error"] if path.startswith("/v1") else said)["where"] == name
 
 
 def test_lists_of_people_are_sorted_searched_and_paged(admin: httpx.Client, served: Served) -> None:
