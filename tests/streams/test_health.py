@@ -53,7 +53,7 @@ class Worker:
     def _get(self, path: str) -> tuple[int, str]:
         try:
             answer = httpx.get(self._url + path, timeout=10)
-        except httpx.ConnectError:
+        except httpx.TransportError:
             return 0, ""
         return answer.status_code, answer.text
 
