@@ -62,16 +62,16 @@ class Keeper:
         if self.clock() - self.started_s >= STEADY_S:
             self.pause_s = FIRST_PAUSE_S
         self.say(f"{self.name} ended ({_how(self.part)}); starting it again{self._beside()}")
-        last_problem = ""
+        problems_said = set[str]()
         while not self.wait(self.pause_s):
             self.pause_s = min(self.pause_s * 2, LONGEST_PAUSE_S)
             try:
                 self.part.start()
             except EngineError as error:
                 problem = f"{self.name} does not start: {error}{self._beside()}"
-                if problem != last_problem and not self.wait(0):
+                if problem not in problems_said and not self.wait(0):
                     self.say(problem)
-                    last_problem = problem
+                    problems_said.add(problem)
                 continue
             self.started_s = self.clock()
             self.say(f"{self.name} is back (pid {self.part.pid})")

@@ -1,5 +1,6 @@
 """Restarts: each part in its own time, said with their causes; all stopped in reverse order."""
 
+import itertools
 import os
 import signal
 import time
@@ -92,6 +93,22 @@ def test_an_ended_part_is_restarted_and_said_with_its_cause() -> None:
     assert said == [
         f"worker ended (exit code 1: {part.cause}); starting it again",
         f"worker does not start: exit code 1: {part.cause}",
+        "worker is back (pid 1)",
+    ]
+
+
+def test_causes_that_take_turns_are_said_once_each() -> None:
+    said: list[str] = []
+    part, clock = FakePart([]), FakeClock()
+    keeper = keep(part, said, clock)
+    causes = itertools.cycle(("full", "killed"))
+    part.on_start = lambda: setattr(part, "cause", next(causes))
+    part.end(1)
+    part.failures = 6
+    go_on(keeper, clock, 200)
+    assert said[1:] == [
+        "worker does not start: exit code 1: full",
+        "worker does not start: exit code 1: killed",
         "worker is back (pid 1)",
     ]
 
