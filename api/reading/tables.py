@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -11,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from api.errors import not_found
 from api.storage.base import rfc3339
+from api.storage.directory import candidates
 from api.storage.models import (
     BillingGroup,
     DirectoryGroup,
-    DirectoryMembership,
     FormerMembership,
     Member,
     MemberAlias,
@@ -195,36 +194,9 @@ def sync_conflicts(
 ) -> dict[str, list[str]]:
     """Active members whom several synced groups want, with the ids of those groups: the one that
     has had the member longest, where it is, first."""
-    rows = session.execute(
-        select(
-            DirectoryMembership.member_id,
-            DirectoryMembership.joined_at,
-            BillingGroup.synced_at,
-            BillingGroup.id,
-        )
-        .join(
-            BillingGroup,
-            (BillingGroup.organization_id == DirectoryMembership.organization_id)
-            & (BillingGroup.directory_group_id == DirectoryMembership.directory_group_id),
-        )
-        .join(
-            Member,
-            (Member.organization_id == DirectoryMembership.organization_id)
-            & (Member.id == DirectoryMembership.member_id),
-        )
-        .where(
-            DirectoryMembership.organization_id == organization_id,
-            Member.active,
-            Member.removed_at.is_(None),
-        )
-        .order_by(DirectoryMembership.member_id)
-    )
-    wanting: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
-    for member_id, joined_at, synced_at, synced_group_id in rows:
-        wanting[member_id].append((max(joined_at, synced_at or joined_at), synced_group_id))
     conflicts = {
-        member_id: [conflict[1] for conflict in sorted(groups)]
-        for member_id, groups in wanting.items()
+        member_id: [group.group_id for group in groups]
+        for member_id, groups in candidates(session, organization_id).items()
         if len(groups) > 1
     }
     return {

@@ -5,10 +5,7 @@ the member, the one that has had the member longest. So a second one never takes
 the loss of the first leads to the second, and repeating a message changes nothing.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import delete, select, tuple_
 
@@ -18,15 +15,8 @@ from api.rules.change import Change
 from api.rules.memberships import chunks, current_places, place
 from api.rules.names import check_external_id, clean_name, fold
 from api.storage.bulk import insert_rows
-from api.storage.models import BillingGroup, DirectoryGroup, DirectoryMembership, Member
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Candidate:
-    """A synced group that wants a member, since when; the smallest wins."""
-
-    since: datetime
-    group_id: str
+from api.storage.directory import Candidate, candidates
+from api.storage.models import BillingGroup, DirectoryGroup, DirectoryMembership
 
 
 def settle(change: Change, member_ids: Iterable[str]) -> None:
@@ -35,51 +25,19 @@ def settle(change: Change, member_ids: Iterable[str]) -> None:
     Members whom no synced group wants keep a group of another kind, but lose a synced one.
     """
     ids = sorted(set(member_ids))
-    groups_by_member = candidates(change, ids)
+    wanting: dict[str, list[Candidate]] = {}
+    for portion in chunks(ids):
+        wanting |= candidates(change.session, change.organization_id, portion)
     places = current_places(change, ids)
     synced = _synced_groups(change)
     placements: dict[str, str | None] = {}
     for member_id in ids:
         place_now = places.get(member_id)
-        if groups_by_member[member_id]:
-            placements[member_id] = min(groups_by_member[member_id]).group_id
+        if member_id in wanting:
+            placements[member_id] = wanting[member_id][0].group_id
         elif place_now is not None and place_now.group_id in synced:
             placements[member_id] = None
     place(change, placements, "scim")
-
-
-def candidates(change: Change, member_ids: Sequence[str]) -> dict[str, list[Candidate]]:
-    """The synced groups that want each active member; two or more are a conflict to show."""
-    wanting: dict[str, list[Candidate]] = defaultdict(list)
-    for portion in chunks(member_ids):
-        rows = change.session.execute(
-            select(
-                DirectoryMembership.member_id,
-                DirectoryMembership.joined_at,
-                BillingGroup.synced_at,
-                BillingGroup.id,
-            )
-            .join(
-                BillingGroup,
-                (BillingGroup.organization_id == DirectoryMembership.organization_id)
-                & (BillingGroup.directory_group_id == DirectoryMembership.directory_group_id),
-            )
-            .join(
-                Member,
-                (Member.organization_id == DirectoryMembership.organization_id)
-                & (Member.id == DirectoryMembership.member_id),
-            )
-            .where(
-                DirectoryMembership.organization_id == change.organization_id,
-                DirectoryMembership.member_id.in_(portion),
-                Member.active,
-                Member.removed_at.is_(None),
-            )
-        )
-        for member_id, joined_at, synced_at, group_id in rows:
-            since = max(joined_at, synced_at or joined_at)
-            wanting[member_id].append(Candidate(since, group_id))
-    return wanting
 
 
 def _synced_groups(change: Change) -> set[str]:
