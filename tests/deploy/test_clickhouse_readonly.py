@@ -293,3 +293,26 @@ def test_requests_of_finance_take_no_place_of_the_sinks(engine: EmbeddedClickHou
     finally:
         for connection in held:
             connection.close()
+
+
+def test_a_statement_whose_client_left_does_not_take_its_turn(engine: EmbeddedClickHouse) -> None:
+    endless = "SELECT sum(sipHash64(number)) FROM numbers(1000000000000)"
+    with socket.create_connection(("127.0.0.1", engine.port)) as running:
+        running.sendall(_request(engine, endless + " SETTINGS max_execution_time = 2"))
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", engine.port)) as leaving:
+                leaving.sendall(_request(engine, endless))
+        # One of those three would be cut off after 60 s, twice as long as this waits.
+        asking = HTTPConnection("127.0.0.1", engine.port, timeout=30)
+        user = {"X-ClickHouse-User": engine.reader.name, "X-ClickHouse-Key": engine.reader.password}
+        asking.request("POST", "/", "SELECT 1", user)
+        assert asking.getresponse().read() == b"1\n"
+        asking.close()
+
+
+def _request(engine: EmbeddedClickHouse, sql: str) -> bytes:
+    return (
+        f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(sql)}\r\n"
+        f"X-ClickHouse-User: {engine.reader.name}\r\n"
+        f"X-ClickHouse-Key: {engine.reader.password}\r\n\r\n{sql}"
+    ).encode()

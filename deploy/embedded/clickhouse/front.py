@@ -27,6 +27,8 @@ from deploy.embedded.clickhouse.lanes import READER_LIMITS, WRITER_LIMITS, Lane,
 from deploy.embedded.clickhouse.statements import Insert, Query, read_statement
 from deploy.embedded.clickhouse.users import User, Users, authenticate
 
+# What ends a request whose client is gone; nobody reads it.
+CLIENT_LEFT: Final = 499
 # Parameters of the HTTP interface itself; all others are settings, or `param_…` of the statement.
 TRANSPORT_PARAMETERS: Final = frozenset(
     {
@@ -139,6 +141,9 @@ class Front:
                     headers={**headers, "X-ClickHouse-Summary": json.dumps(dict(summary))}
                 )
             query = statement
+            if request.transport is None:
+                # Its client left while it waited. Run, it would only keep others from their turn.
+                return web.Response(status=CLIENT_LEFT)
             if session.is_reader:
                 query = await lane.in_thread(lambda: self._engine.readable(session, statement))
             return await self._result(request, parameters, headers, session, query, lane)
