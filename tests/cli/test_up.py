@@ -75,7 +75,7 @@ def cut_short(data_dir: Path) -> None:
     """A first start that is killed while it sends the past usage."""
     up = RunningUp(data_dir, "--demo")
     try:
-        up.wait_for(r"demo: a week of usage")
+        up.wait_for(r"demo: two organizations")
         children = up.children()
         os.kill(up.process.pid, signal.SIGKILL)
         up.process.wait()
@@ -234,7 +234,7 @@ def test_facts_of_an_older_release_are_imported_beside_it(tmp_path: Path) -> Non
     up = RunningUp(data_dir, "--demo")
     try:
         up.wait_for(r"control plane: The topic 'memberships' has version 1 .*fresh --data-dir\.")
-        assert "demo: a week" not in up.said
+        assert "demo: two organizations" not in up.said
         assert "1 facts of 1 organizations" in metering(data_dir, "facts", "import", "--yes")
         log = data_dir / "logs" / "api.log"
         deadline = time.monotonic() + 15
@@ -248,7 +248,7 @@ def test_facts_of_an_older_release_are_imported_beside_it(tmp_path: Path) -> Non
 
     up = RunningUp(data_dir, "--demo")
     try:
-        up.wait_for(r"demo: a week of usage")
+        up.wait_for(r"demo: two organizations")
         assert "control plane:" not in up.said
         assert "all is well" in metering(data_dir, "doctor")
     finally:
