@@ -5,16 +5,17 @@ because the partitions may be somebody else's.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final, Protocol
+
+from streams.wire.record_batch import Record
 
 BLOCK_BYTES_MAX: Final = 32 * 1024 * 1024
 """Of values; one record that is larger makes a block of its own."""
 
 
-class StoredRecord(Protocol):
+class StoredRecord(Record, Protocol):
     """A committed record of one of our topics, as aiokafka's ConsumerRecord is one."""
 
     @property
@@ -23,22 +24,6 @@ class StoredRecord(Protocol):
 
     @property
     def partition(self) -> int: ...
-
-    @property
-    def offset(self) -> int: ...
-
-    @property
-    def timestamp(self) -> int:
-        """When the broker appended it: milliseconds since 1970."""
-
-    @property
-    def key(self) -> bytes | None: ...
-
-    @property
-    def value(self) -> bytes | None: ...
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
 @dataclass(slots=True)

@@ -6,13 +6,14 @@ the local store. May import Faust, aiokafka, RocksDB, `streams.wire`, `schemas.c
 a function.
 """
 
-from streams.exactly_once.batches import Batch, Record
+from streams.exactly_once.batches import Batch
 from streams.exactly_once.config import Committed, RuntimeConfig
 from streams.exactly_once.errors import StoreError
 from streams.exactly_once.faust_settings import faust_settings
 from streams.exactly_once.lanes import Decide
 from streams.exactly_once.runtime import ExactlyOnce
 from streams.exactly_once.transaction import Transaction
+from streams.wire.record_batch import Record
 
 __all__ = [
     "Batch",

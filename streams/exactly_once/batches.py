@@ -1,14 +1,14 @@
 """What travels through Faust: one message that carries the records of one partition's fetch."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 from faust.serializers.codecs import Codec, register
 
-from streams.wire.record_batch import ReadableBatch, Unreadable
+from streams.wire.record_batch import ReadableBatch, Record, Unreadable
 
 PASS_THROUGH = "metering-pass-through"  # noqa: S105 - a codec's name
 
@@ -24,26 +24,6 @@ class _PassThrough(Codec):  # type: ignore[misc]
 
 
 register(PASS_THROUGH, _PassThrough())
-
-
-class Record(Protocol):
-    """A record of an input; its topic and partition are the batch's."""
-
-    @property
-    def offset(self) -> int: ...
-
-    @property
-    def timestamp(self) -> int:
-        """When the broker appended it: milliseconds since 1970."""
-
-    @property
-    def key(self) -> bytes | None: ...
-
-    @property
-    def value(self) -> bytes | None: ...
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
 class Packed:

@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from streams.exactly_once.batches import Batch, Record
+from streams.exactly_once.batches import Batch
 from streams.exactly_once.cluster_ids import tag
 from streams.exactly_once.commits import Commits
 from streams.exactly_once.config import Committed
@@ -30,6 +30,7 @@ from streams.exactly_once.local_store import LocalStore
 from streams.exactly_once.progress import committed_positions
 from streams.exactly_once.recovery import recover
 from streams.exactly_once.transaction import Transaction
+from streams.wire.record_batch import Record
 
 log = structlog.get_logger()
 

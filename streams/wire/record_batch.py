@@ -7,7 +7,7 @@ Python reads file names, and written as the same bytes again.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import cramjam
 from aiokafka.consumer import fetcher
@@ -38,6 +38,26 @@ _BOUNDED: Final = {
 }
 """By compression: how many times larger its bytes can become. Snappy's become 22 times at most,
 which the broker's limit of a batch bounds well enough."""
+
+
+class Record(Protocol):
+    """A record as it is read; where it lies is known by whoever reads it."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int:
+        """When the broker appended it: milliseconds since 1970."""
+
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes | None: ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
 def is_text(headers: Headers) -> bool:
