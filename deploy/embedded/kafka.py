@@ -60,6 +60,12 @@ BROKER_SETTINGS: Mapping[str, str] = {
     # at work.
     "metadata.max.idle.interval.ms": "10000",
     "log.segment.delete.delay.ms": "1000",
+    # Every idle thread looks for work several times a second; so many do the work of two cores.
+    "num.network.threads": "2",
+    "num.io.threads": "3",
+    "background.threads": "2",
+    "group.coordinator.threads": "1",
+    "share.coordinator.threads": "1",
     # The default (128 MB) would be a quarter of the heap; 16 MB compacts 600,000 keys a pass.
     "log.cleaner.dedupe.buffer.size": "16777216",
     "num.recovery.threads.per.data.dir": "2",
@@ -138,7 +144,7 @@ class EmbeddedKafka:
         command = [
             java,
             *self._heap,
-            "-XX:+UseG1GC",
+            "-XX:+UseSerialGC",
             "-XX:+ExitOnOutOfMemoryError",
             "-XX:-UsePerfData",
             "-Djava.awt.headless=true",
