@@ -2,10 +2,15 @@
 
 from alembic import context
 
-from api.storage import ledgers, models
+from api.storage import ledgers, models, purchases
 from api.storage.base import Base
 
-assert ledgers.OutboxFact.metadata is models.Organization.metadata is Base.metadata
+assert (
+    ledgers.OutboxFact.metadata
+    is models.Organization.metadata
+    is purchases.Purchase.metadata
+    is Base.metadata
+)
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,0 +1,8 @@
+"""Money that comes from outside: Stripe and partners, and what it makes true here.
+
+A webhook is only a hint to look. `seen.py` says what a provider may say about one purchase,
+`settlement.py` decides from it, purely, what ought to be granted and revoked, `settling.py` writes
+the difference in one transaction. The rest fetches: one module a provider for its requests and one
+for reading its answers. May import `api.rules`, `api.reading` and `api.storage`; `seen` and
+`settlement` import neither I/O nor a clock. No rule about credits lives here that `api.rules` has.
+"""
