@@ -12,11 +12,13 @@ from typing import Any, Final
 from cli.verification.faults import Faults
 from cli.verification.feed import Feed
 from cli.verification.pipeline import FORFEIT_INTERVAL_S, LATE_GRACE_S, Pipeline
+from cli.verification.pool_check import PoolName, compare_pools, last_pools
 from cli.verification.replay import Verdict, replay
 from cli.verification.settle import settle
 from cli.verification.topic_contents import Contents, read_partition
 from cli.verification.warehouse_check import compare_ledger, compare_partition, compare_spend
 from cli.verification.workload import Workload
+from schemas.records import Pool
 from schemas.topics import LEDGER
 
 ORGANIZATIONS: Final = 24
@@ -178,15 +180,16 @@ async def _replay_dead_letters(pipeline: Pipeline, say: Callable[[str], None]) -
 
 
 async def _compare(pipeline: Pipeline, outcome: _Work, say: Callable[[str], None]) -> Verdict:
-    """One partition after the other, so that memory holds one at a time (and the ledger)."""
+    """One partition after the other, so that memory holds one at a time (and ledger and pools)."""
     settings = pipeline.settings
-    total, ledgers = Verdict(), list[Contents]()
+    total, ledgers, pools = Verdict(), list[Contents](), dict[PoolName, Pool]()
     for partition in range(settings.partitions):
         contents = await read_partition(settings, partition)
         expected = outcome.workload.expected
         total.add(await asyncio.to_thread(replay, contents, settings, expected, outcome.settled_at))
         await asyncio.to_thread(compare_partition, settings, contents, total.differences)
         ledgers.append(Contents(partition, {LEDGER: contents.records[LEDGER]}))
+        pools |= last_pools(contents)
         say(f"partition {partition} compared: {total.differences.total} differences so far")
     total.compare_forwarding()
     if total.counts["replayed"] < outcome.replayed:
@@ -196,4 +199,5 @@ async def _compare(pipeline: Pipeline, outcome: _Work, say: Callable[[str], None
         )
     await asyncio.to_thread(compare_ledger, settings, ledgers, total.differences)
     await asyncio.to_thread(compare_spend, settings, total, total.differences)
+    await asyncio.to_thread(compare_pools, settings, pools, total.differences)
     return total

@@ -32,6 +32,7 @@ READERS_SEE = [
     "facts_applied",
     "spend_known_now",
     "billing_cycles",
+    "pool_balances",
 ]
 
 
