@@ -5,6 +5,7 @@ of their own: a broker takes seconds to start. Whoever kills an engine starts on
 """
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,36 @@ from schemas.settings import Settings
 hypothesis_settings.register_profile("metering", deadline=None)
 hypothesis_settings.load_profile("metering")
 
+# A broker of a test lives for seconds: the JVM's second compiler would take more of the processor
+# than all it does (a third of what the runtime's tests take).
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+LONGEST_FIRST = (
+    "cli/test_up.py",
+    "verification/test_verify.py",
+    "exactly_once/test_crashes.py",
+    "cli/test_up_starts.py",
+    "fuzzing/test_fuzz.py",
+    "sinks/test_outages.py",
+    "bench/test_bench.py",
+    "cli/test_readme.py",
+    "deploy/test_secured_kafka.py",
+    "api/test_kill.py",
+    "deploy/test_full_disk.py",
+    "deploy/test_embedded_kafka.py",
+    "streams/test_health.py",
+    "warehouse/test_reports.py",
+)
+"""Files that take half a minute and more. Where files are tested side by side, one of these that
+came last would be waited for by everybody."""
+
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of `LONGEST_FIRST` before all others; every other order stays as it is."""
+    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 class MakeSettings(Protocol):

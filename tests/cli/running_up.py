@@ -69,3 +69,28 @@ def all_gone(processes: list[psutil.Process], seconds: float = 10.0) -> bool:
     """Whether they all end within the time."""
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     return not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+
+
+def metering(data_dir: Path, *arguments: str, stdin: str = "") -> str:
+    """What a command in another terminal prints."""
+    outcome = subprocess.run(
+        [sys.executable, "-m", "cli", *arguments],
+        env=clean_environment({"METERING_DATA_DIR": str(data_dir)}),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout
+
+
+def paste(said: str) -> list[str]:
+    """What the lines print that `up` offers for HTTP and SQL, those of the API as JSON."""
+    lines = said.partition("by HTTP")[2].partition("Ctrl-C")[0].partition("\n")[2]
+    outcome = subprocess.run(
+        ["/bin/bash", "-ec", lines], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout.splitlines()

@@ -7,6 +7,8 @@ import pytest
 
 from cli import check as checking
 from cli.errors import Failure
+from deploy.embedded.child import PROJECT_ROOT
+from tests.conftest import LONGEST_FIRST
 
 
 def record_steps(monkeypatch: pytest.MonkeyPatch, failing: str = "") -> list[list[str]]:
@@ -33,6 +35,12 @@ def test_everything_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         strict=True,
     ):
         assert word in command
+    assert "--ignore=tests/decisions" in commands[-1], "what has been tested is not tested again"
+
+
+def test_files_that_start_first_are_there() -> None:
+    for name in LONGEST_FIRST:
+        assert (PROJECT_ROOT / "tests" / name).is_file(), name
 
 
 def test_the_first_failure_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
