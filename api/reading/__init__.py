@@ -1,7 +1,8 @@
 """The queries behind the API's answers: of the control plane's tables and of ClickHouse.
 
 Lives here: whole lists in few statements (`tables`), the lists of `/v1` as queries (`lists`), the
-billing cycle a request is about (`billing_calendar`), spend (`spend`), single events (`usage`).
+billing cycle a request is about (`billing_calendar`), spend (`spend`), single events (`usage`),
+what is left of credits (`balances`).
 May be imported: `api.storage`, `warehouse`, `schemas`. Never: rules, HTTP. Nothing here changes
 anything.
 """
