@@ -28,7 +28,7 @@ NEVER_LEAVE_MS: Final = 2**31 - 1
 
 FETCH_BYTES_MAX: Final = 16 * 1024 * 1024
 PARTITION_FETCH_BYTES_MAX: Final = 4 * 1024 * 1024
-FETCH_WAIT_MS: Final = 250
+FETCH_WAIT_MS: Final = 500
 REBALANCE_TIMEOUT_MS: Final = 30_000
 FINISH_WAIT_S: Final = 5.0
 """How long a revocation waits for the block that is being inserted."""

@@ -30,11 +30,11 @@ from streams.kafka import cluster_id
 from streams.outage import Outage
 from warehouse.late_facts import CHECK_INTERVAL_S, CHECK_SETTINGS, COUNT_CHANGED_STAMPS
 
-IDLE_FETCH_S: Final = 0.5
+IDLE_FETCH_S: Final = 1.0
 STOP_WAIT_S: Final = 10.0
 """How long a stop waits for the block that is being stored."""
 
-LAG_INTERVAL_S: Final = 2.0
+LAG_INTERVAL_S: Final = 5.0
 LAG_TIMEOUT_S: Final = 8.0
 ASK_INTERVAL_S: Final = 5.0
 ASK_TIMEOUT_S: Final = 5.0

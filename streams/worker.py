@@ -19,7 +19,7 @@ from streams.worker_process import run_faust
 
 log = structlog.get_logger()
 
-LAG_INTERVAL_S: Final = 2.0
+LAG_INTERVAL_S: Final = 5.0
 LAG_TIMEOUT_S: Final = 5.0
 ANY_PARTITION: Final = 0
 

@@ -27,7 +27,9 @@ from warehouse.connection import WarehouseError, connect
 log = structlog.get_logger()
 
 LOOK_S: Final = 0.5
-"""How long a change of another process waits at most before it is seen."""
+"""How long a fact of another process waits at most before it is seen."""
+NAMES_LOOK_S: Final = 2.0
+"""The same for a name."""
 ROUND_S: Final = 60.0
 """A round that takes longer is given up, with its clients: what they had sent is found in the topic
 by the next comparison."""
@@ -114,7 +116,7 @@ class Outbox:
                 if published:
                     compared_s = loop.time()
                 else:
-                    await self._pause(0)
+                    await self._pause(0, LOOK_S)
                 if loop.time() - compared_s > COMPARE_S:
                     await publisher.compare()
                     compared_s = loop.time()
@@ -167,14 +169,14 @@ class Outbox:
                 written = await asyncio.to_thread(names.write_round, self.store, client, secret)
                 outage.end()
                 if not written:
-                    await self._pause(1)
+                    await self._pause(1, NAMES_LOOK_S)
         finally:
             await asyncio.to_thread(client.close)
 
-    async def _pause(self, which: int) -> None:
+    async def _pause(self, which: int, look_s: float) -> None:
         signal = self._signals[which]
         try:
-            await asyncio.wait_for(signal.wait(), LOOK_S)
+            await asyncio.wait_for(signal.wait(), look_s)
         except TimeoutError:
             return
         signal.clear()
