@@ -14,7 +14,15 @@ from cli.tables import number, table, text
 from schemas.records import UNASSIGNED
 from warehouse.amounts import micro_text, pico_text
 from warehouse.connection import connect
-from warehouse.explanations import EventExplained, Explanation, FactSeen, Row, explain_event
+from warehouse.explanations import (
+    EventExplained,
+    Explanation,
+    FactSeen,
+    GrantSeen,
+    Row,
+    allocations_of,
+    explain_event,
+)
 
 app = Commands("Why an event cost what it cost.", no_args_is_help=False)
 
@@ -84,6 +92,7 @@ def _event_text(explained: EventExplained) -> str:
         "",
         *_payment_table(event),
         "",
+        *(_grant_sentence(grant) for grant in explained.grants),
         *_balance_sentences(event),
         *_correction_sentences(explained.corrections),
         f"In Kafka: {event['input_topic']}, partition {event['input_partition']}, offset "
@@ -154,11 +163,20 @@ def _payment_table(event: Row) -> list[str]:
             f"{allocation['pool']} pool, grant {allocation['grant_id']}",
             micro_text(allocation["amount_micro"]),
         ]
-        for allocation in _allocations(event)
+        for allocation in allocations_of(event)
     ]
     rows.append(["overage (no credits were left)", micro_text(event["overage_micro"])])
     cost = ["Cost", micro_text(event["cost_micro"])]
     return table([text("Paid by"), number("Credits")], rows, total=cost)
+
+
+def _grant_sentence(grant: GrantSeen) -> str:
+    kind = "monthly" if grant.kind == "monthly" else "one-time"
+    until = f" until {_time(grant.expires_at)}" if grant.expires_at else ""
+    return (
+        f"Grant {grant.grant_id}: {kind} credits from {grant.source}, valid from "
+        f"{_time(grant.effective_at)}{until} (credits fact {grant.version})."
+    )
 
 
 def _balance_sentences(event: Row) -> list[str]:
@@ -202,6 +220,10 @@ def _as_json(explanation: Explanation) -> dict[str, Any]:
                     {name: getattr(fact, name) for name in FactSeen.__slots__}
                     for _version, fact in sorted(each.facts.items())
                 ],
+                "grants": [
+                    {name: getattr(grant, name) for name in GrantSeen.__slots__}
+                    for grant in each.grants
+                ],
                 "reported_group": dict(zip(("id", "name"), each.reported_group, strict=True)),
                 "known_now_group": dict(zip(("id", "name"), each.known_now_group, strict=True)),
                 "money": {each.event["currency"]: _money(each.event).partition(" ")[0]},
@@ -213,15 +235,7 @@ def _as_json(explanation: Explanation) -> dict[str, Any]:
 
 
 def _row_as_json(row: Row) -> Row:
-    return {**row, "allocations": _allocations(row)}
-
-
-def _allocations(row: Row) -> list[dict[str, Any]]:
-    names = ("pool", "grant_id", "amount_micro")
-    return [
-        each if isinstance(each, dict) else dict(zip(names, each, strict=True))
-        for each in row["allocations"]
-    ]
+    return {**row, "allocations": allocations_of(row)}
 
 
 def _money(event: Row) -> str:

@@ -36,6 +36,16 @@ WHERE organization_id = {organization:String} AND topic = 'memberships'
     AND version IN {versions:Array(Int64)}
 """
 
+_GRANTS: Final = """
+SELECT grant_id, version, JSONExtractString(fact, 'kind') AS kind,
+    JSONExtractString(fact, 'source') AS source, effective_at,
+    parseDateTime64BestEffortOrNull(JSONExtractString(fact, 'expires_at'), 6, 'UTC') AS expires_at
+FROM facts_applied
+WHERE organization_id = {organization:String} AND topic = 'credits' AND type = 'granted'
+    AND grant_id IN {grants:Array(String)}
+ORDER BY grant_id
+"""
+
 _KNOWN_NOW: Final = """
 SELECT group_id, group_name FROM {view:Identifier}
 WHERE organization_id = {organization:String} AND source = {source:String}
@@ -61,6 +71,18 @@ class FactSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantSeen:
+    """Credits that paid: the fact of `credits` that granted them, and where they came from."""
+
+    grant_id: str
+    version: int
+    kind: str
+    source: str
+    effective_at: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class EventExplained:
     """`event` is the row with revision 0, `corrections` those after it; columns as stored."""
 
@@ -68,6 +90,8 @@ class EventExplained:
     corrections: tuple[Row, ...]
     facts: dict[int, FactSeen]
     """By version: membership, settings and price, as far as they are facts that were applied."""
+    grants: tuple[GrantSeen, ...]
+    """Those that paid something of it; adjustments are none."""
     reported_group: tuple[str, str]
     """Id and name as reports show it, a deleted group as Unassigned."""
     known_now_group: tuple[str, str]
@@ -102,13 +126,27 @@ def _explained(client: Any, rows: list[Row]) -> EventExplained:
     facts = client.query(
         _FACTS, parameters={"organization": event["organization_id"], "versions": versions}
     )
+    paying = sorted({each["grant_id"] for row in rows for each in allocations_of(row)})
+    grants = client.query(
+        _GRANTS, parameters={"organization": event["organization_id"], "grants": paying}
+    )
     return EventExplained(
         event=event,
         corrections=tuple(corrections),
         facts={row[0]: FactSeen(*row) for row in facts.result_rows},
+        grants=tuple(GrantSeen(*row) for row in grants.result_rows),
         reported_group=_group(client, event, "spend"),
         known_now_group=_group(client, event, "spend_known_now"),
     )
+
+
+def allocations_of(row: Row) -> list[dict[str, Any]]:
+    """What each grant paid of a row, whether the client gives tuples or named fields."""
+    names = ("pool", "grant_id", "amount_micro")
+    return [
+        each if isinstance(each, dict) else dict(zip(names, each, strict=True))
+        for each in row["allocations"]
+    ]
 
 
 def _group(client: Any, event: Row, view: str) -> tuple[str, str]:

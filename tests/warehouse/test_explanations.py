@@ -36,7 +36,24 @@ def event(put: Put) -> None:
             fact_applied(2, "member_assigned", member_id="user_1", group_id="group_a", how="scim"),
             fact_applied(3, "price_set"),
             fact_applied(9, "group_deleted", group_id="group_a"),
+            grant_applied(1, "w1", {"kind": "one_time", "source": "admin:ann"}),
+            grant_applied(
+                2,
+                "g1",
+                {
+                    "kind": "monthly",
+                    "source": "stripe:in_1",
+                    "expires_at": "2026-12-01T00:00:00Z",
+                },
+            ),
+            grant_applied(3, "g2", {"kind": "one_time", "source": "of another event"}),
         ],
+    )
+
+
+def grant_applied(version: int, grant_id: str, fact: dict[str, str]) -> Any:
+    return fact_applied(
+        version, "granted", grant_id=grant_id, fact=json.dumps(fact), topic="credits"
     )
 
 
@@ -60,6 +77,10 @@ def test_the_prose_tells_the_whole_story(
         "Asked to pay, in this order: website web_1, then group group_a.",
         "website pool, grant w1          0.000004",
         "overage (no credits were left)  0.000001",
+        "Grant g1: monthly credits from stripe:in_1, valid from 2026-11-10 12:00:00 UTC until "
+        "2026-12-01 00:00:00 UTC (credits fact 2).",
+        "Grant w1: one-time credits from admin:ann, valid from 2026-11-10 12:00:00 UTC (credits "
+        "fact 1).",
         "Balances after it: website 0.00, group -0.000007 credits.",
         "Corrected by fact 12",
         "In Kafka: usage, partition 0, offset 10",
@@ -81,6 +102,7 @@ def test_json_has_the_row_the_facts_and_the_money(
         "pool": "group", "grant_id": "g1", "amount_micro": 5,
     }  # fmt: skip
     assert [fact["version"] for fact in event_json["facts"]] == [2, 3]
+    assert [grant["grant_id"] for grant in event_json["grants"]] == ["g1", "w1"]
     assert event_json["reported_group"] == {"id": "group_unassigned", "name": "Unassigned"}
 
 
