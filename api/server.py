@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import sys
 from contextlib import suppress
 from typing import Any, Final
@@ -16,6 +17,7 @@ from api.options import ApiOptions
 from api.storage.revision import is_current
 from api.storage.store import Store, database_url
 from schemas.settings import Settings
+from streams.health import cannot_listen
 
 log = structlog.get_logger()
 
@@ -25,6 +27,10 @@ STARTUP_FAILED: Final = 3
 COLLECT_EVERY_OBJECTS: Final = 50_000
 
 
+class CannotListen(Exception):
+    """The address or port is not to be had; says which setting chooses another."""
+
+
 class NotMigrated(Exception):
     """The database lacks tables: run `metering migrate`."""
 
@@ -32,8 +38,8 @@ class NotMigrated(Exception):
 def run(settings: Settings, options: ApiOptions | None = None) -> None:
     """Serves the API; returns after SIGINT or SIGTERM.
 
-    Raises NotMigrated where the database has not the tables of this code, and Refused where it
-    does not answer.
+    Raises NotMigrated where the database has not the tables of this code, Refused where it does
+    not answer, and CannotListen where the port is taken.
     """
     store = Store(database_url(settings))
     try:
@@ -42,15 +48,31 @@ def run(settings: Settings, options: ApiOptions | None = None) -> None:
     finally:
         store.close()
     chosen = options or ApiOptions()
+    listening = _listen(chosen)
     log.info("api starts", host=chosen.host, port=chosen.port)
     app = create_app(settings, chosen)
     calm_collector()
     log_level = "debug" if settings.log_level == "debug" else "warning"
     server = uvicorn.Server(server_config(app, chosen, loop="uvloop", log_level=log_level))
     with suppress(KeyboardInterrupt):
-        server.run()
+        server.run([listening])
     if not server.started:
         sys.exit(STARTUP_FAILED)
+
+
+def _listen(options: ApiOptions) -> socket.socket:
+    """Before anything starts: uvicorn would say it in a line of its own, at the very end."""
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(
+            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        where = (options.host, options.port, "METERING_API_PORT")
+        raise CannotListen(cannot_listen(error, *where)) from error
+    return listening
 
 
 def server_config(app: FastAPI, options: ApiOptions, **more: Any) -> uvicorn.Config:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def run_api(settings: "Settings", *, openapi: bool = False) -> None:
     """Serves until a signal ends it; with `openapi`, prints the document and returns.
 
-    Raises Failure where the database is not migrated or does not answer.
+    Raises Failure where the port is taken, or the database is not migrated or does not answer.
     """
     if openapi:
         import json
@@ -25,12 +25,12 @@ def run_api(settings: "Settings", *, openapi: bool = False) -> None:
         typer.echo(json.dumps(document(settings), indent=2))
         return
     from api.errors import Refused
-    from api.server import NotMigrated, run
+    from api.server import CannotListen, NotMigrated, run
 
     options = load_options()
     try:
         run(settings, options)
-    except (NotMigrated, Refused) as error:
+    except (CannotListen, NotMigrated, Refused) as error:
         raise Failure(str(error)) from error
 
 

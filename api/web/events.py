@@ -98,7 +98,12 @@ def _read(headers: dict[str, str], body: bytes) -> list[Sent]:
         try:
             events = batch_events(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid("The batch is not a JSON array.", "body", code="not_json") from error
+            raise invalid(
+                "The batch cannot be read as a JSON array of events.",
+                "body",
+                f"Correct it ({str(error)[:200]}) and send it again.",
+                code="not_json",
+            ) from error
         if len(events) > BATCH_EVENTS_MAX:
             raise invalid(f"A batch has at most {BATCH_EVENTS_MAX} events.", "body")
         return events
