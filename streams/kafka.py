@@ -7,7 +7,7 @@ that reads or writes records.
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -76,7 +76,9 @@ def client_options(settings: Settings) -> dict[str, Any]:
         "security_protocol": protocol,
     }
     if protocol.endswith("SSL"):
-        options["ssl_context"] = ssl.create_default_context(cafile=settings.kafka_security_ca_file)
+        context = ssl.create_default_context(cafile=settings.kafka_security_ca_file)
+        context.sslobject_class = _ClosesAtOnce
+        options["ssl_context"] = context
     if protocol.startswith("SASL"):
         options |= {
             "sasl_mechanism": settings.kafka_security_sasl_mechanism,
@@ -84,6 +86,18 @@ def client_options(settings: Settings) -> dict[str, Any]:
             "sasl_plain_password": settings.kafka_security_password.get_secret_value(),
         }
     return options
+
+
+class _ClosesAtOnce(ssl.SSLObject):
+    """Says that it closes, and does not wait for the broker to say so too.
+
+    RFC 8446 (6.1) does not ask for it. A broker that holds back a fetch never answers, and the
+    event loop would wait for 30 s: at each recovery, and whenever a process ends.
+    """
+
+    def unwrap(self) -> None:
+        with suppress(ssl.SSLWantReadError):
+            super().unwrap()
 
 
 def home_partition(organization_id: bytes, partitions: int) -> int:

@@ -143,6 +143,7 @@ def test_an_event_goes_through_tls_and_login(
         letter = asyncio.run(_first_dead_letter(settings))
     finally:
         worker.stop(20)
+    assert worker.exit_code == 0, "it waited for the broker's goodbye until it was killed"
     assert letter.value == EVENT.strip()
     assert ("reason", b"unknown_organization") in letter.headers
 
