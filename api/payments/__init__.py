@@ -1,8 +1,10 @@
 """Money that comes from outside: Stripe and partners, and what it makes true here.
 
 A webhook is only a hint to look. `seen.py` says what a provider may say about one purchase,
-`settlement.py` decides from it, purely, what ought to be granted and revoked, `settling.py` writes
-the difference in one transaction. The rest fetches: one module a provider for its requests and one
-for reading its answers. May import `api.rules`, `api.reading` and `api.storage`; `seen` and
-`settlement` import neither I/O nor a clock. No rule about credits lives here that `api.rules` has.
+`settlement.py` (with `entitlement.py`, the sum of one payment's grants, and `monthly.py`) decides
+from it, purely, what ought to be granted and revoked, in the words of `terms.py`; `settling.py`
+writes the difference in one transaction, with the rows of `bookkeeping.py`. The rest fetches: one
+module a provider for its requests and one for reading its answers. May import `api.rules`,
+`api.reading` and `api.storage`; what decides imports neither I/O nor a clock. No rule about credits
+lives here that `api.rules` has.
 """

@@ -238,8 +238,10 @@ class BoughtGrant(Base):
     subscription_id: Mapped[str | None] = mapped_column(ID)
     period_start: Mapped[datetime | None]
     dispute_id: Mapped[str | None] = mapped_column(ID)
+    """The dispute that was won; `again:<n>` where credits came back otherwise (a refund that
+    failed, an invoice paid after it was given up)."""
     of_grant_id: Mapped[str | None] = mapped_column(ID)
-    """Whose credits a won dispute gave back."""
+    """Whose credits were given back."""
 
 
 class ProviderEvent(Base):
