@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import records
+from schemas import partners, records
 from schemas.reasons import Reason
 from tests.schemas.examples import EXAMPLES, INPUT_TOPICS, examples, run
 
@@ -56,6 +56,9 @@ def schema_of(topic: str) -> dict[str, Any]:
 def derived_files() -> dict[Path, str]:
     """Every derived file with the text that it should have."""
     files = {SCHEMAS / f"{topic}.schema.json": pretty(schema_of(topic)) for topic in GENERATED}
+    for name, message in partners.MESSAGES.items():
+        schema = {"$schema": DIALECT, "title": name, **msgspec.json.schema(message)}
+        files[SCHEMAS / "partners" / f"{name}.schema.json"] = pretty(schema)
     dead_letters = SCHEMAS / "dead-letters.schema.json"
     by_hand = json.loads(dead_letters.read_text(encoding="utf-8"))
     by_hand["properties"]["reason"]["enum"] = [reason.value for reason in Reason]
