@@ -7,6 +7,7 @@ from cli.errors import WRONG_SETTINGS, Failure
 
 if TYPE_CHECKING:
     from api.options import ApiOptions
+    from api.payments.partner_file import Partners
     from schemas.settings import Settings
 
 
@@ -15,6 +16,7 @@ def run_api(settings: "Settings", *, openapi: bool = False) -> None:
 
     Raises Failure where the port is taken, or the database is not migrated or does not answer.
     """
+    partners_of(settings)
     if openapi:
         import json
 
@@ -32,6 +34,16 @@ def run_api(settings: "Settings", *, openapi: bool = False) -> None:
         run(settings, options)
     except (CannotListen, NotMigrated, Refused) as error:
         raise Failure(str(error)) from error
+
+
+def partners_of(settings: "Settings") -> "Partners":
+    """What METERING_PARTNERS_FILE says. Raises Failure naming what is wrong."""
+    from api.payments.partner_file import WrongPartnersFile, load_partners
+
+    try:
+        return load_partners(settings.partners_file)
+    except WrongPartnersFile as error:
+        raise Failure(f"wrong settings: {error}", WRONG_SETTINGS) from None
 
 
 def load_options() -> "ApiOptions":

@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 
 from api.options import ApiOptions
+from api.payments.partner_file import Partners
 from cli.errors import WRONG_SETTINGS, Failure
 from cli.masking import MASK, without_secrets
 from schemas.settings import DEFAULT_DATA_DIR, Settings
@@ -32,6 +33,9 @@ ADDRESS: Final = "://"
 UP_FILE: Final = "up.env"
 UP_LOCK: Final = "up.lock"
 """It holds the process id of the `up` that has the directory."""
+
+
+NAMES_SHOWN_MAX: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,30 @@ def effective(
                 source = str(file)
             settings.append(Setting(variable, _masked(getattr(part, field)), source))
     return settings
+
+
+def partner_settings(partners: Partners, file: Path | None) -> list[Setting]:
+    """What METERING_PARTNERS_FILE says of each partner, in the file's words."""
+    rows = []
+    for name, partner in sorted(partners.by_name.items()):
+        shown = {
+            "base": partner.base,
+            "signing_secrets": " ".join(MASK for _ in partner.signing_secrets),
+            "webhook_secrets": " ".join(MASK for _ in partner.webhook_secrets),
+            "organizations": _some(sorted(partner.organizations)),
+            "allow_networks": " ".join(str(one) for one in partner.allow_networks),
+            "timeout_s": f"{partner.timeout_s:g}",
+        }
+        rows += [
+            Setting(f"partners.{name}.{field}", value, str(file)) for field, value in shown.items()
+        ]
+    return rows
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN_MAX
+    shown = " ".join(names[:NAMES_SHOWN_MAX])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:

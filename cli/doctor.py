@@ -25,7 +25,7 @@ from api.errors import Refused
 from api.storage.ledgers import UNKNOWN_ORGANIZATION, PublishingHalt
 from api.storage.revision import is_current
 from api.storage.store import Store, database_url
-from cli.api import load_options
+from cli.api import load_options, partners_of
 from cli.configuration import settings_file, unknown_variables
 from cli.errors import Failure, one_line
 from cli.masking import without_secrets
@@ -43,6 +43,7 @@ CLOCK_S_MAX: Final = 5.0
 DISK_WRONG_BYTES: Final = 1 << 30
 DISK_LOW_BYTES: Final = 5 << 30
 PROBE_S: Final = 2.0
+OTHERS_MAY_READ: Final = 0o044
 HALTS_SHOWN_MAX: Final = 20
 SAID_CHARACTERS_MAX: Final = 500
 LOCAL: Final = "127.0.0.1"
@@ -73,7 +74,7 @@ class _Answer:
 
 async def examine(settings: Settings) -> list[Finding]:
     """All findings, in a fixed order. Raises nothing of what it examines."""
-    findings = [*_settings(settings), _versions(), _jvm(), _disk(settings)]
+    findings = [*_settings(settings), *_partners(settings), _versions(), _jvm(), _disk(settings)]
     for check in (_kafka, _topics):
         findings += await _bounded(check, settings)
     findings += await asyncio.to_thread(_clickhouse, settings)
@@ -104,6 +105,22 @@ def _settings(settings: Settings) -> list[Finding]:
     if settings.alias_secret.get_secret_value() == DEFAULT_ALIAS_SECRET:
         text = "METERING_ALIAS_SECRET is not set: hashes of addresses in the facts can be guessed"
         findings.append(Finding("note", "settings", text))
+    return findings
+
+
+def _partners(settings: Settings) -> list[Finding]:
+    """Whether the file can be used; nobody is asked, since that would be noted there."""
+    if settings.partners_file is None:
+        return []
+    try:
+        partners = partners_of(settings).by_name
+    except Failure as failure:
+        return [Finding("wrong", "partners", str(failure))]
+    names = ", ".join(sorted(partners)) or "none"
+    findings = [Finding("ok", "partners", f"{names}, by {settings.partners_file}")]
+    if settings.partners_file.stat().st_mode & OTHERS_MAY_READ:
+        text = f"{settings.partners_file} holds secrets and everybody may read it: chmod 600"
+        findings.append(Finding("note", "partners", text))
     return findings
 
 

@@ -1,7 +1,7 @@
 """Configuration: environment variables `METERING_*`, validated at start."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     clickhouse_finance_password: SecretStr = SecretStr("")
 
     database_url: str = ""
+    partners_file: Path | None = None
+    """A TOML file (`api.payments.partner_file`): who charges organizations instead of Stripe."""
 
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(9108, ge=0, le=65535)
@@ -68,6 +70,11 @@ class Settings(BaseSettings):
 
     sink_batch_max_rows: int = Field(20_000, ge=1, le=200_000)
     sink_batch_max_wait_s: float = Field(1.0, gt=0, le=60)
+
+    @field_validator("partners_file", mode="before")
+    @classmethod
+    def _empty_is_none(cls, given: Any) -> Any:
+        return given or None
 
     @field_validator("alias_secret")
     @classmethod

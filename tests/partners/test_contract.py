@@ -293,3 +293,8 @@ def test_a_signature_for_another_target_is_refused(asked: Ask) -> None:
 def test_one_of_several_signatures_is_enough(partner: Partner, asked: Ask) -> None:
     secrets = [new_secret(), *(one.get_secret_value() for one in partner.signing_secrets)]
     refused(asked("GET", "/purchases/none", secrets=secrets), 404, "not_found")
+
+
+def test_a_version_that_is_not_known_is_refused(asked: Ask) -> None:
+    answer = asked("GET", "/purchases/none", headers={"metering-contract-version": "9"})
+    refused(answer, 422, "unsupported")

@@ -23,6 +23,7 @@ from deploy.embedded.partner.sending import Sender
 from deploy.embedded.partner.shapes import ChargeRequest, Next, SubscriptionChange
 
 BASE: Final = "/metering/v1"
+VERSION: Final = "1"
 BODY_BYTES_MAX: Final = 65_536
 PAGE_MAX: Final = 100
 SILENCE_S: Final = 600.0
@@ -168,6 +169,8 @@ class _Partner:
             Webhook(self._keys.signing).verify(signed, dict(request.headers), json_parse=False)
         except (WebhookVerificationError, ValueError) as error:
             raise Refusal(401, "bad_signature", str(error)) from error
+        if request.headers.get("metering-contract-version") != VERSION:
+            raise Refusal(422, "unsupported", f"This is version {VERSION} of the contract.")
         return bytes(body)
 
     def _next(self) -> Next:
