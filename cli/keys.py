@@ -41,6 +41,9 @@ def create(
     scope: ScopeArgument,
     organization: BoundTo = "",
     name: Annotated[str, typer.Option(help="What it is for.")] = "from the command line",
+    group: Annotated[
+        str, typer.Option(metavar="ID", help="For group_admin: the one group that it is for.")
+    ] = "",
     days: Annotated[
         int, typer.Option(min=1, max=DAYS_MAX, help="How long it lives; a new one replaces it.")
     ] = DAYS,
@@ -51,7 +54,9 @@ def create(
 
     with opened(load_settings()) as control, control.transaction(operator()) as transaction:
         expires_at = control.clock() + timedelta(days=days)
-        key = create_key(transaction, Scope(scope), name, organization or None, expires_at)
+        key = create_key(
+            transaction, Scope(scope), name, organization or None, expires_at, group or None
+        )
     typer.echo(key.secret)
 
 

@@ -7,8 +7,10 @@ from sqlalchemy import delete, func, select, update
 
 from api.errors import Refused, conflict, not_found
 from api.ids import new_id
+from api.rules.billing_profiles import close_profile
 from api.rules.change import Change
 from api.rules.directory import directory_members, settle
+from api.rules.keys import revoke_keys_of_group
 from api.rules.memberships import live_group, members_by_group, place
 from api.rules.names import clean_group_name, clean_id, fold
 from api.storage.bulk import insert_rows
@@ -138,7 +140,8 @@ def delete_group(change: Change, group_id: str, confirm_name: str | None = None)
     """Deletes a group for ever: all of its usage, past too, is Unassigned from now on.
 
     With `confirm_name`, raises Refused unless that is the group's name. Members whom another
-    synced group waits for go there; all others, and its websites, are Unassigned.
+    synced group waits for go there; all others, and its websites, are Unassigned. Nothing can be
+    bought for it any more, and keys that were its admins' end.
     """
     group = live_group(change, group_id)
     if confirm_name is not None and fold(confirm_name.strip()) != group.name_folded:
@@ -163,6 +166,8 @@ def delete_group(change: Change, group_id: str, confirm_name: str | None = None)
     group.deleted_at = group.updated_at = change.now
     _end_name(change, group)
     change.session.flush()
+    close_profile(change, "group", group_id)
+    revoke_keys_of_group(change, group_id)
     change.membership_fact(GroupDeleted(group_id))
     change.audit("group.delete", ("group", group_id), before, None)
     change.dimension("group", group_id)

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from api.errors import Refused, invalid, not_found
 from api.ids import new_id, new_secret, secret_hash
-from api.rules.change import Transaction
+from api.rules.change import Change, Transaction
+from api.rules.memberships import live_group
 from api.rules.names import clean_name
 from api.storage.ledgers import ApiKey
 
@@ -45,23 +46,30 @@ def create_key(
     name: str,
     organization_id: str | None,
     expires_at: datetime | None = None,
+    group_id: str | None = None,
 ) -> NewKey:
-    """A new key, for a year if `expires_at` says nothing else.
+    """A new key, for a year if `expires_at` says nothing else. One of scope `group_admin` is for
+    every group of the organization, or for one and the websites in it.
 
-    Raises Refused where the scope and the organization do not fit together.
+    Raises Refused where the scope, the organization and the group do not fit together.
     """
     if scope is Scope.OPERATOR and organization_id is not None:
         raise invalid("An operator's key is bound to no organization.", "organization_id")
     if scope not in (Scope.OPERATOR, Scope.INGEST) and organization_id is None:
         raise invalid(f"A key of scope {scope} belongs to an organization.", "organization_id")
+    if scope is not Scope.GROUP_ADMIN and group_id is not None:
+        raise invalid("Only a key of scope group_admin is bound to a group.", "group_id")
     secret = new_secret()
     change = transaction.change(organization_id, while_halted=True) if organization_id else None
+    if change is not None and group_id is not None:
+        live_group(change, group_id)
     now = change.now if change else transaction.clock()
     if expires_at is not None and expires_at <= now:
         raise invalid("The key would expire before it begins.", "expires_at")
     key = ApiKey(
         id=new_id("key"),
         organization_id=organization_id,
+        group_id=group_id,
         scope=scope.value,
         name=clean_name(name),
         secret_hash=secret_hash(secret),
@@ -76,6 +84,8 @@ def create_key(
         "name": key.name,
         "expires_at": key.expires_at.isoformat(),
     }
+    if group_id is not None:
+        after["group_id"] = group_id
     _audit(transaction, key, "key.create", None, after)
     return NewKey(key, secret)
 
@@ -85,13 +95,31 @@ def rotate_key(transaction: Transaction, key_id: str, organization_id: str | Non
     old = _live_key(transaction, key_id, organization_id)
     _revoke(transaction, old, "rotated")
     expires_at = transaction.clock() + (old.expires_at - old.created_at)
-    return create_key(transaction, Scope(old.scope), old.name, old.organization_id, expires_at)
+    return create_key(
+        transaction, Scope(old.scope), old.name, old.organization_id, expires_at, old.group_id
+    )
 
 
 def revoke_key(transaction: Transaction, key_id: str, organization_id: str | None) -> None:
     """The key ends at once and for ever."""
     key = _live_key(transaction, key_id, organization_id)
     _revoke(transaction, key, "revoked")
+
+
+def revoke_keys_of_group(change: Change, group_id: str) -> None:
+    """Ends the keys that are bound to a group, which is deleted in this change."""
+    keys = change.session.scalars(
+        select(ApiKey).where(
+            ApiKey.organization_id == change.organization_id,
+            ApiKey.group_id == group_id,
+            ApiKey.revoked_at.is_(None),
+        )
+    )
+    for key in list(keys):
+        key.revoked_at = change.now
+        before: dict[str, object] = {"scope": key.scope, "name": key.name, "revoked": False}
+        after: dict[str, object] = {"revoked": True, "why": "its group was deleted"}
+        change.audit("key.revoke", ("key", key.id), before, after)
 
 
 def _revoke(transaction: Transaction, key: ApiKey, why: str) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.storage.base import ID, NAME, SERIAL, Base, JsonObject, settings_condition
+from api.storage.models import of_organization
 
 UNKNOWN_ORGANIZATION: Final = "unknown_organization"
 """The code of a halt of an id that no organization has."""
@@ -88,6 +89,8 @@ class ApiKey(Base):
             "WHEN 'ingest' THEN 1 = 1 ELSE organization_id IS NOT NULL END",
             name="bound_as_its_scope_says",
         ),
+        CheckConstraint("group_id IS NULL OR scope = 'group_admin'", name="group"),
+        of_organization("api_keys", "group_id", "billing_groups"),
         Index("ix_api_keys_organization", "organization_id"),
     )
 
@@ -95,6 +98,8 @@ class ApiKey(Base):
     organization_id: Mapped[str | None] = mapped_column(ID, ForeignKey("organizations.id"))
     scope: Mapped[str] = mapped_column(String(16))
     name: Mapped[str] = mapped_column(NAME)
+    group_id: Mapped[str | None] = mapped_column(ID)
+    """The one group whose admin it is; NULL: of every group of the organization."""
     secret_hash: Mapped[str] = mapped_column(String(64), unique=True)
     hint: Mapped[str] = mapped_column(String(8))
     created_at: Mapped[datetime]

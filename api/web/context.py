@@ -1,7 +1,7 @@
 """What every handler is given, and who is asking."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Request
@@ -9,6 +9,7 @@ from fastapi import Depends, Path, Request
 from api.errors import forbidden, not_found
 from api.ingest import Ingest
 from api.options import ApiOptions
+from api.payments.providers import Payments
 from api.reading.spend import Spend
 from api.rules.change import Actor, Control
 from api.rules.keys import Scope
@@ -29,6 +30,7 @@ class Api:
     spend: Spend
     limits: RateLimits
     ingest: Ingest
+    payments: Payments = field(default_factory=Payments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Caller:
     key_id: str
     scope: Scope
     organization_id: str | None
+    group_id: str | None = None
+    """The one group that the key is an admin of; None: no such bound."""
 
     @property
     def counted_as(self) -> str:
@@ -70,7 +74,7 @@ class Allow:
 
     Where the path names an organization it must be the key's own: any other is not found, as if
     it did not exist. `tenant` demands a key that is bound to an organization, `large_body` lets
-    files in. `api.web.admission` asks `admit` before it reads anything of the body.
+    files in, `of_website` lets keys of one group in, for the handler to see whose the website is. `api.web.admission` asks `admit` before it reads anything of the body.
     """
 
     def __init__(
@@ -80,11 +84,13 @@ class Allow:
         *,
         tenant: bool = False,
         large_body: bool = False,
+        of_website: bool = False,
     ) -> None:
         self.scopes = scopes
         self.limit = limit
         self.tenant = tenant
         self.large_body = large_body
+        self.of_website = of_website
 
     async def __call__(self, request: Request) -> Caller:
         # A route that was made without `KeyedRoute` fails here, instead of letting everybody in.
@@ -105,8 +111,22 @@ class Allow:
                 f"A key of scope {caller.scope} may not do this.",
                 f"Use a key of scope {' or '.join(sorted(self.scopes))}.",
             )
+        if caller.group_id is not None:
+            self._keep_to_group(caller.group_id, path_parameters)
         if self.tenant and caller.organization_id is None:
             raise forbidden("This key belongs to no organization.")
+
+    def _keep_to_group(self, group_id: str, path_parameters: Mapping[str, Any]) -> None:
+        """A key of one group knows no other, and changes nothing that is of several. Whose a
+        website is only the database can tell: those routes ask it."""
+        named = path_parameters.get("group_id", path_parameters.get("groupId"))
+        if named is not None and named != group_id:
+            raise not_found("group", str(named), "group_id")
+        if named is None and not (self.scopes >= READERS or self.of_website):
+            raise forbidden(
+                "This key is of one group, and this request is not.",
+                "Use a key of scope admin, or of scope group_admin without a group.",
+            )
 
     def body_limit_bytes(self, api: "Api") -> int:
         return api.options.csv_limit_bytes if self.large_body else api.options.body_limit_bytes

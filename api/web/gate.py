@@ -98,7 +98,7 @@ class Gate:
                 address = scope["client"][0] if scope.get("client") else "unknown"
                 self._api.limits.take("failed_logins", address)
             raise
-        return Caller(key.id, KeyScope(key.scope), key.organization_id)
+        return Caller(key.id, KeyScope(key.scope), key.organization_id, key.group_id)
 
     def _guarded(self, send: Send, path: str) -> Callable[[Message], Awaitable[None]]:
         """Adds what browsers and caches must know of every answer."""

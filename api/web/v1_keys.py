@@ -152,7 +152,9 @@ def _created(
     def create(transaction: Transaction) -> Answer:
         scope = key_rules.Scope(body.scope)
         return _answer(
-            key_rules.create_key(transaction, scope, body.name, organization_id, body.expires_at)
+            key_rules.create_key(
+                transaction, scope, body.name, organization_id, body.expires_at, body.group_id
+            )
         )
 
     return transact_once(api, caller, once, organization_id, create)
@@ -179,6 +181,7 @@ def shown_key(row: ApiKey) -> dict[str, Any]:
         "name": row.name,
         "hint": row.hint,
         "organization_id": row.organization_id,
+        "group_id": row.group_id,
         "created_at": iso(row.created_at),
         "expires_at": iso(row.expires_at),
         "revoked_at": iso(row.revoked_at) if row.revoked_at else None,

@@ -293,6 +293,12 @@ class NewKey(Request):
     scope: Scope
     name: Name = Field(examples=["nightly export"])
     expires_at: Moment | None = Field(default=None, description="A year from now, if absent.")
+    group_id: Id | None = Field(
+        default=None,
+        description="For scope `group_admin`: the one group; every group of the organization, "
+        "if absent.",
+        examples=[GROUP],
+    )
 
 
 class Key(BaseModel):
@@ -301,6 +307,7 @@ class Key(BaseModel):
     name: str
     hint: str = Field(description="The last characters of the secret.")
     organization_id: str | None
+    group_id: str | None
     created_at: datetime
     expires_at: datetime
     revoked_at: datetime | None

@@ -1,0 +1,169 @@
+"""What is bought for a pool: its profile, purchases, subscriptions and invoices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from api.errors import not_found
+from api.storage.models import Website
+from api.storage.purchases import BillingProfile, Invoice, Purchase, Subscription
+
+UNFINISHED: Final = ("created", "awaiting_payment")
+"""States of purchases that nobody has paid, and somebody still may."""
+LISTED_MAX: Final = 100
+"""Subscriptions and waiting purchases in one answer; the newest."""
+MONTHS_ROWS_MAX: Final = 5_000
+
+
+def open_profile(
+    session: Session, organization_id: str, pool_kind: str, pool_id: str
+) -> BillingProfile | None:
+    """Who pays for the pool; None where billing is not enabled."""
+    return session.scalar(
+        select(BillingProfile).where(
+            BillingProfile.organization_id == organization_id,
+            BillingProfile.pool_kind == pool_kind,
+            BillingProfile.pool_id == pool_id,
+            BillingProfile.closed_at.is_(None),
+        )
+    )
+
+
+def website(session: Session, organization_id: str, website_id: str) -> Website:
+    """Raises Refused (404) where there is none."""
+    row = session.get(Website, (organization_id, website_id))
+    if row is None:
+        raise not_found("website", website_id, "website_id")
+    return row
+
+
+def websites_of(session: Session, organization_id: str, group_id: str) -> Sequence[Website]:
+    """The websites of a group, in the order of their names."""
+    return session.scalars(
+        select(Website)
+        .where(Website.organization_id == organization_id, Website.group_id == group_id)
+        .order_by(Website.name, Website.id)
+    ).all()
+
+
+def purchases_of(organization_id: str, pool_kind: str, pool_id: str) -> Select[tuple[Purchase]]:
+    """Every purchase for a pool, also by profiles that are closed."""
+    return (
+        select(Purchase)
+        .join(
+            BillingProfile,
+            (BillingProfile.organization_id == Purchase.organization_id)
+            & (BillingProfile.id == Purchase.profile_id),
+        )
+        .where(
+            Purchase.organization_id == organization_id,
+            BillingProfile.pool_kind == pool_kind,
+            BillingProfile.pool_id == pool_id,
+        )
+    )
+
+
+def purchase_of(
+    session: Session, organization_id: str, pool_kind: str, pool_id: str, purchase_id: str
+) -> Purchase:
+    """Raises Refused (404) where the pool has no such purchase."""
+    query = purchases_of(organization_id, pool_kind, pool_id).where(Purchase.id == purchase_id)
+    row = session.scalar(query)
+    if row is None:
+        raise not_found("purchase", purchase_id, "purchase_id")
+    return row
+
+
+def waiting_purchases(
+    session: Session, organization_id: str, pool_kind: str, pool_id: str
+) -> Sequence[Purchase]:
+    """Those that nobody has paid yet, the newest first."""
+    query = purchases_of(organization_id, pool_kind, pool_id)
+    return session.scalars(
+        query.where(Purchase.state.in_(UNFINISHED))
+        .order_by(Purchase.created_at.desc(), Purchase.id.desc())
+        .limit(LISTED_MAX)
+    ).all()
+
+
+def live_subscriptions(
+    session: Session, organization_id: str, pool_kind: str, pool_id: str
+) -> Sequence[tuple[Purchase, Subscription]]:
+    """Subscriptions that have not ended, the oldest first, each with what it is of."""
+    query = (
+        purchases_of(organization_id, pool_kind, pool_id)
+        .add_columns(Subscription)
+        .join(
+            Subscription,
+            (Subscription.organization_id == Purchase.organization_id)
+            & (Subscription.purchase_id == Purchase.id),
+        )
+        .where(Subscription.ended_at.is_(None))
+        .order_by(Purchase.created_at, Purchase.id)
+        .limit(LISTED_MAX)
+    )
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def one_time_packages(
+    session: Session, organization_id: str, pool_kind: str, pool_id: str
+) -> int:
+    """How many packages were bought once, and paid."""
+    paid = purchases_of(organization_id, pool_kind, pool_id).where(
+        Purchase.kind == "one_time", Purchase.state == "paid"
+    )
+    return session.scalar(select(func.coalesce(func.sum(paid.subquery().c.quantity), 0))) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`start <= time < end`."""
+
+    start: datetime
+    end: datetime
+
+
+def paid_invoices(
+    organization_id: str, pool_kind: str, pool_id: str, span: Span | None = None
+) -> Select[tuple[Invoice, Purchase]]:
+    """Paid invoices of a pool, each with its purchase; of a span of time where one is given."""
+    query: Select[tuple[Any, Any]] = (
+        select(Invoice, Purchase)
+        .join(
+            Purchase,
+            (Purchase.organization_id == Invoice.organization_id)
+            & (Purchase.id == Invoice.purchase_id),
+        )
+        .join(
+            BillingProfile,
+            (BillingProfile.organization_id == Purchase.organization_id)
+            & (BillingProfile.id == Purchase.profile_id),
+        )
+        .where(
+            Invoice.organization_id == organization_id,
+            Invoice.status == "paid",
+            BillingProfile.pool_kind == pool_kind,
+            BillingProfile.pool_id == pool_id,
+        )
+    )
+    if span is not None:
+        query = query.where(Invoice.paid_at >= span.start, Invoice.paid_at < span.end)
+    return query
+
+
+def paid_times(
+    session: Session, organization_id: str, pool_kind: str, pool_id: str
+) -> Sequence[datetime]:
+    """When invoices of a pool were paid, the newest first; to offer the months that have any."""
+    query = paid_invoices(organization_id, pool_kind, pool_id)
+    times = session.scalars(
+        query.with_only_columns(Invoice.paid_at)
+        .where(Invoice.paid_at.is_not(None))
+        .order_by(Invoice.paid_at.desc())
+        .limit(MONTHS_ROWS_MAX)
+    )
+    return [moment for moment in times if moment is not None]
