@@ -25,11 +25,14 @@ from api.web import (
     teams_daily,
     teams_groups,
     teams_usage,
+    v1_billing,
     v1_csv,
     v1_groups,
     v1_keys,
     v1_members,
     v1_organizations,
+    v1_packages,
+    v1_purchases,
 )
 from api.web.answers import add_error_handlers
 from api.web.context import Api
@@ -40,6 +43,8 @@ from schemas.settings import Settings
 
 TITLE: Final = "Metering control plane"
 VERSION: Final = "1"
+LOOKS_A_MINUTE: Final = 12
+"""At each purchase, for whoever waits for its payment; more often the answer is what is known."""
 FIRST_LOOK_S: Final = 10.0
 """How long the start waits for the topics to be compared with the database, if Kafka is away."""
 
@@ -68,6 +73,7 @@ def create_app(
             "usage": chosen.usage_rate_per_minute,
             "scim": chosen.scim_rate_per_minute,
             "ingest": chosen.ingest_rate_per_minute,
+            "looks": LOOKS_A_MINUTE,
             "failed_logins": chosen.failed_logins_per_minute,
         },
         time.monotonic,
@@ -102,6 +108,9 @@ def create_app(
         v1_groups,
         v1_members,
         v1_keys,
+        v1_packages,
+        v1_billing,
+        v1_purchases,
         scim_routes,
         events,
         health,

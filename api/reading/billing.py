@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -50,7 +50,7 @@ def websites_of(session: Session, organization_id: str, group_id: str) -> Sequen
     ).all()
 
 
-def purchases_of(organization_id: str, pool_kind: str, pool_id: str) -> Select[tuple[Purchase]]:
+def purchases_of(organization_id: str, pool_kind: str, pool_id: str) -> Select[Purchase]:
     """Every purchase for a pool, also by profiles that are closed."""
     return (
         select(Purchase)
@@ -109,9 +109,7 @@ def live_subscriptions(
     return [(row[0], row[1]) for row in session.execute(query)]
 
 
-def one_time_packages(
-    session: Session, organization_id: str, pool_kind: str, pool_id: str
-) -> int:
+def one_time_packages(session: Session, organization_id: str, pool_kind: str, pool_id: str) -> int:
     """How many packages were bought once, and paid."""
     paid = purchases_of(organization_id, pool_kind, pool_id).where(
         Purchase.kind == "one_time", Purchase.state == "paid"
@@ -129,9 +127,9 @@ class Span:
 
 def paid_invoices(
     organization_id: str, pool_kind: str, pool_id: str, span: Span | None = None
-) -> Select[tuple[Invoice, Purchase]]:
+) -> Select[Invoice, Purchase]:
     """Paid invoices of a pool, each with its purchase; of a span of time where one is given."""
-    query: Select[tuple[Any, Any]] = (
+    query = (
         select(Invoice, Purchase)
         .join(
             Purchase,
@@ -167,3 +165,14 @@ def paid_times(
         .limit(MONTHS_ROWS_MAX)
     )
     return [moment for moment in times if moment is not None]
+
+
+def subscription_of(
+    session: Session, organization_id: str, purchase_id: str
+) -> tuple[Purchase, Subscription]:
+    """A subscription with its purchase, whose id it has. Raises Refused (404)."""
+    key = (organization_id, purchase_id)
+    purchase, subscription = session.get(Purchase, key), session.get(Subscription, key)
+    if purchase is None or subscription is None:
+        raise not_found("subscription", purchase_id, "subscription_id")
+    return purchase, subscription

@@ -1,4 +1,4 @@
-"""Packages: what the operator sells, once or by the month. What was sold does not change with it."""
+"""Packages: what the operator sells, once or by the month. What was sold stays as it was."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

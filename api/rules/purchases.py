@@ -3,7 +3,7 @@ provider has been asked. What was paid, and the grants for it, are `api.payments
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from sqlalchemy import func, select
@@ -25,8 +25,8 @@ from schemas.records import PoolKind
 PurchaseKind = Literal["one_time", "monthly"]
 UNFINISHED_MAX: Final = 20
 """Purchases of a profile that nobody has paid yet: more are a mistake, or somebody's fun."""
-LOOK_AFTER: Final = timedelta(hours=25)
-"""A checkout ends by itself after a day; then the provider is asked, whatever webhooks say."""
+LOOK_AFTER: Final = timedelta(minutes=2)
+"""Whoever asks the provider has by then written down what it said, or was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +121,14 @@ def _refuse_too_many(change: Change, profile: BillingProfile) -> None:
 
 
 def session_made(
-    change: Change, purchase_id: str, session_id: str, checkout_url: str | None
+    change: Change,
+    purchase_id: str,
+    session_id: str,
+    checkout_url: str | None,
+    look_at: datetime | None,
 ) -> Purchase:
-    """The provider has begun to ask for the money, under this id of its own.
+    """The provider has begun to ask for the money, under this id of its own; at `look_at` it is
+    asked what became of it, whatever webhooks say.
 
     Whatever looked before that looks again. A repeat changes nothing; raises Refused (409) for a
     second session of one purchase.
@@ -141,6 +146,7 @@ def session_made(
     if purchase.session_id is None:
         purchase.session_id = session_id
         purchase.checkout_url = checkout_url
+        purchase.look_at = look_at
         if purchase.state == "created":
             purchase.state = "awaiting_payment"
         purchase.revision += 1

@@ -74,7 +74,8 @@ class Allow:
 
     Where the path names an organization it must be the key's own: any other is not found, as if
     it did not exist. `tenant` demands a key that is bound to an organization, `large_body` lets
-    files in, `of_website` lets keys of one group in, for the handler to see whose the website is. `api.web.admission` asks `admit` before it reads anything of the body.
+    files in, `of_website` lets keys of one group in, for the handler to see whose the website is.
+    `api.web.admission` asks `admit` before it reads anything of the body.
     """
 
     def __init__(

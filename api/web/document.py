@@ -11,6 +11,7 @@ TAGS: Final = {
     "Billing groups (Cursor's shapes)": "Groups with their members and spend, as Cursor has them.",
     "Usage and spend (Cursor's shapes)": "Members, spend, usage and audit log, as Cursor has them.",
     "Organizations, prices and credits": "What an operator sets up, and what it grants.",
+    "Billing": "Packages, and what groups and websites buy of them.",
     "CSV": "Groups and members as a file, out and in.",
     "Groups": "Billing groups, with their history.",
     "Members and websites": "Who uses, for what, and where it is charged.",

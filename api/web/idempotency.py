@@ -96,6 +96,37 @@ def transact_once(
         return _transact(api, caller, once, organization_id, do)
 
 
+def begin_once(
+    api: Api,
+    caller: Caller,
+    once: Once,
+    organization_id: str,
+    begin: Callable[[Change], str],
+) -> str:
+    """For what goes on outside of the transaction: the id of what was begun. A repeat gets the same
+    id, so that it goes on with what a first try left unfinished."""
+    try:
+        return _begin(api, caller, once, organization_id, begin)
+    except IntegrityError:
+        if not once.key:
+            raise
+        return _begin(api, caller, once, organization_id, begin)
+
+
+def _begin(
+    api: Api, caller: Caller, once: Once, organization_id: str, begin: Callable[[Change], str]
+) -> str:
+    with api.control.transaction(caller.actor(), organization_id) as transaction:
+        change = transaction.change(organization_id)
+        former = _find(transaction.session, caller, once)
+        if former is not None:
+            return former.body.decode()
+        begun = begin(change)
+        if once.key:
+            _keep(transaction, caller, once, organization_id, 202, begun.encode())
+        return begun
+
+
 def _transact(
     api: Api,
     caller: Caller,

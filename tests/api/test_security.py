@@ -30,6 +30,9 @@ IDS = {
     "website_id": "web_victim",
     "grant_id": "grant_victim",
     "key_id": "key_victim",
+    "package_id": "pkg_victim",
+    "purchase_id": "buy_victim",
+    "subscription_id": "buy_victim",
     "alias": "victim@example.com",
     "organization_id": "org_b",
     "name": "User",
@@ -131,6 +134,9 @@ def test_a_tenant_never_reaches_what_is_the_operators(
                 ("POST", "/v1/organizations/org_a/adjustments"),
                 ("GET", "/v1/keys"),
                 ("POST", "/v1/keys"),
+                ("GET", "/v1/packages"),
+                ("POST", "/v1/packages"),
+                ("PATCH", "/v1/packages/pkg_1"),
             ):
                 assert client.request(method, path, json={}).status_code == 403, (scope, path)
 

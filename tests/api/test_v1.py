@@ -143,6 +143,7 @@ def test_every_list_is_the_same_page_by_page(
             (f"{ORG}/grants", {"pool_kind": "website", "pool_id": "web_1", "amount_micro": 1}),
             (f"{ORG}/keys", {"scope": "finance", "name": "k"}),
             ("/v1/keys", {"scope": "operator", "name": "k"}),
+            ("/v1/packages", {"name": "P", "credits_micro": 1, "price_minor": number}),
         ):
             answer = operator.post(path, json=body)
             assert answer.status_code == 201, answer.text
@@ -150,9 +151,10 @@ def test_every_list_is_the_same_page_by_page(
     lists = [
         path.replace("{organization_id}", "org_a")
         for path, operations in paths.items()
-        if any(one["name"] == "cursor" for one in operations.get("get", {}).get("parameters", ()))
+        if path.count("{") <= 1
+        and any(one["name"] == "cursor" for one in operations.get("get", {}).get("parameters", ()))
     ]
-    assert len(lists) == 10
+    assert len(lists) == 11
     for path in lists:
         whole = operator.get(path, params={"limit": 1000}).json()
         assert len(whole["items"]) >= 2
