@@ -19,12 +19,14 @@ from api.rules.change import Control
 from api.scim import routes as scim_routes
 from api.storage.store import Store, database_url
 from api.web import (
+    credits,
     events,
     health,
     teams_audit,
     teams_daily,
     teams_groups,
     teams_usage,
+    v1_balances,
     v1_billing,
     v1_csv,
     v1_groups,
@@ -51,7 +53,8 @@ FIRST_LOOK_S: Final = 10.0
 DESCRIPTION: Final = """\
 Organizations, members, billing groups, keys, prices and credits; usage and spend.
 
-`/teams` has the shapes of Cursor's Admin API; `/v1` is our own; `/scim/v2` is SCIM 2.0. Send an
+`/teams` has the shapes of Cursor's Admin API, `/api/v1/credits` those of AthenaHQ's credits API;
+`/v1` is our own; `/scim/v2` is SCIM 2.0. Send an
 API key as the user name of Basic authentication (no password), or as a Bearer token.
 """
 
@@ -104,6 +107,7 @@ def create_app(
         teams_daily,
         teams_audit,
         v1_organizations,
+        v1_balances,
         v1_csv,
         v1_groups,
         v1_members,
@@ -111,6 +115,7 @@ def create_app(
         v1_packages,
         v1_billing,
         v1_purchases,
+        credits,
         scim_routes,
         events,
         health,

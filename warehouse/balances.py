@@ -12,7 +12,7 @@ A grant counts once its fact and its ledger entry are here, whichever comes firs
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from schemas.records import PoolKind
@@ -26,8 +26,7 @@ GrantState = Literal["live", "upcoming", "expired", "used", "revoked"]
 _POOLS: Final = """
 WITH {now:DateTime64(6, 'UTC')} AS asked_at
 SELECT
-    pool_kind,
-    pool_id,
+    {names},
     sumIf(used_micro, is_monthly),
     sumIf(remaining_micro, is_monthly),
     minOrNullIf(expires_at, is_monthly AND revoked_micro < issued_micro),
@@ -49,10 +48,12 @@ FROM
     FROM pool_balances
     WHERE organization_id = {organization:String}{conditions}
 )
-GROUP BY pool_kind, pool_id
-ORDER BY pool_kind, pool_id
+GROUP BY {names}
+ORDER BY {names}
 LIMIT {limit:UInt32}
 """
+_EACH_POOL: Final = _POOLS.replace("{names}", "pool_kind, pool_id")
+_ALL_POOLS: Final = _POOLS.replace("{names}", "'organization', ''").replace("{conditions}", "")
 _GRANTS: Final = """
 SELECT
     pool_kind, pool_id, grant_id, kind, source, effective_at, expires_at, issued_micro,
@@ -64,6 +65,7 @@ ORDER BY pool_kind, pool_id, effective_at DESC, grant_id DESC
 LIMIT {limit:UInt32}
 """
 EVERYTHING: Final = 2**32 - 1
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ class PoolFigures:
     """What is shown of a pool. `monthly` and `one_time` are what can be spent now; what the pool
     owes is repaid by grants to come, and takes nothing from them."""
 
-    pool_kind: PoolKind
+    pool_kind: PoolKind | Literal["organization"]
+    """`organization`, with an empty id, where it is the sum over all pools."""
     pool_id: str
     monthly: KindFigures = field(default_factory=KindFigures)
     one_time: KindFigures = field(default_factory=KindFigures)
@@ -116,6 +119,11 @@ class GrantBalance:
     used_micro: int
     remaining_micro: int
 
+    @property
+    def effective_us(self) -> int:
+        """`effective_at` in microseconds since 1970."""
+        return (self.effective_at - EPOCH) // timedelta(microseconds=1)
+
     def state(self, now: datetime) -> GrantState:
         """`revoked` whole, not begun, over, used up (or otherwise gone), or live."""
         if self.revoked_micro >= self.issued_micro:
@@ -135,6 +143,13 @@ def pool_figures(
     return found[0] if found else PoolFigures(pool_kind, pool_id)
 
 
+def organization_figures(query: Query, organization_id: str, now: datetime) -> PoolFigures:
+    """The sums over all pools, and the first reset among them."""
+    parameters = {"organization": organization_id, "now": stamp(now), "limit": 1}
+    rows = query(_ALL_POOLS, parameters)
+    return _figures(rows[0]) if rows else PoolFigures("organization", "")
+
+
 def list_pools(
     query: Query,
     organization_id: str,
@@ -151,7 +166,7 @@ def list_pools(
         conditions += " AND (pool_kind, pool_id) > ({after_kind:String}, {after_id:String})"
         parameters |= {"after_kind": after[0], "after_id": after[1]}
     rows = query(
-        _POOLS.replace("{conditions}", conditions),
+        _EACH_POOL.replace("{conditions}", conditions),
         {**parameters, "organization": organization_id, "now": stamp(now), "limit": limit},
     )
     return [_figures(row) for row in rows]
@@ -163,17 +178,18 @@ def list_grants(
     *,
     pool_kind: PoolKind | None = None,
     pool_id: str | None = None,
-    before: tuple[datetime, str] | None = None,
+    before: tuple[int, str] | None = None,
     limit: int = EVERYTHING,
 ) -> list[GrantBalance]:
-    """Grants by pool, the latest first; of one pool `before` is where a page ended."""
+    """Grants by pool, the latest first; of one pool `before` is where a page ended
+    (`effective_us` and id of its last)."""
     conditions, parameters = _conditions(pool_kind, pool_id)
     if before is not None:
         conditions += (
-            " AND (assumeNotNull(effective_at), grant_id)"
-            " < ({before_at:DateTime64(6, 'UTC')}, {before_id:String})"
+            " AND (toUnixTimestamp64Micro(assumeNotNull(effective_at)), grant_id)"
+            " < ({before_us:Int64}, {before_id:String})"
         )
-        parameters |= {"before_at": stamp(before[0]), "before_id": before[1]}
+        parameters |= {"before_us": before[0], "before_id": before[1]}
     rows = query(
         _GRANTS.replace("{conditions}", conditions),
         {**parameters, "organization": organization_id, "limit": limit},

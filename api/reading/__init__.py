@@ -19,6 +19,7 @@ from api.reading.tables import (
     member_counts,
     organization,
     sync_conflicts,
+    website,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "member_counts",
     "organization",
     "sync_conflicts",
+    "website",
 ]

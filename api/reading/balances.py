@@ -9,14 +9,16 @@ from datetime import datetime
 from api.reading.spend import Spend
 from schemas.records import PoolKind
 from warehouse import balances
-from warehouse.balances import GrantBalance, KindFigures, PoolFigures, PoolId
+from warehouse.balances import GrantBalance, GrantState, KindFigures, PoolFigures, PoolId
 
 __all__ = [
     "GrantBalance",
+    "GrantState",
     "KindFigures",
     "PoolFigures",
     "PoolId",
     "grants_page",
+    "organization_figures",
     "pool_figures",
     "pools_page",
 ]
@@ -27,6 +29,11 @@ def pool_figures(
 ) -> PoolFigures:
     """One pool as it is shown; all zeros where it never had credits."""
     return balances.pool_figures(spend.query, organization_id, pool_kind, pool_id, now)
+
+
+def organization_figures(spend: Spend, organization_id: str, now: datetime) -> PoolFigures:
+    """The sums over all pools of an organization."""
+    return balances.organization_figures(spend.query, organization_id, now)
 
 
 def pools_page(
@@ -57,7 +64,7 @@ def grants_page(
     pool: PoolId,
     *,
     limit: int,
-    before: tuple[datetime, str] | None = None,
+    before: tuple[int, str] | None = None,
 ) -> list[GrantBalance]:
     """At most `limit` grants of a pool, the latest first, from before the last of another page."""
     return balances.list_grants(

@@ -19,6 +19,7 @@ from api.storage.models import (
     MemberAlias,
     Membership,
     Organization,
+    Website,
 )
 from schemas.codec import fold
 from schemas.cycles import Cycle
@@ -85,6 +86,14 @@ def group(session: Session, organization_id: str, group_id: str) -> BillingGroup
     row = session.get(BillingGroup, (organization_id, group_id))
     if row is None or row.deleted_at is not None:
         raise not_found("group", group_id, "group_id")
+    return row
+
+
+def website(session: Session, organization_id: str, website_id: str) -> Website:
+    """Raises Refused (404) where there is none."""
+    row = session.get(Website, (organization_id, website_id))
+    if row is None:
+        raise not_found("website", website_id, "website_id")
     return row
 
 

@@ -5,13 +5,14 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.web.gate import OPEN_PATHS
+from api.web.gate import API_KEY_HEADER, API_KEY_PATHS, OPEN_PATHS
 
 TAGS: Final = {
     "Billing groups (Cursor's shapes)": "Groups with their members and spend, as Cursor has them.",
     "Usage and spend (Cursor's shapes)": "Members, spend, usage and audit log, as Cursor has them.",
     "Organizations, prices and credits": "What an operator sets up, and what it grants.",
     "Billing": "Packages, and what groups and websites buy of them.",
+    "Credits (AthenaHQ's shapes)": "What can be spent, as AthenaHQ's credits API says it.",
     "CSV": "Groups and members as a file, out and in.",
     "Groups": "Billing groups, with their history.",
     "Members and websites": "Who uses, for what, and where it is charged.",
@@ -30,6 +31,12 @@ SECURITY_SCHEMES: Final = {
         "type": "http",
         "scheme": "bearer",
         "description": "The API key; for SCIM the organization's SCIM token.",
+    },
+    "api_key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": API_KEY_HEADER,
+        "description": "The API key, as AthenaHQ's clients send it.",
     },
 }
 SCHEMAS: Final[dict[str, dict[str, Any]]] = {
@@ -115,4 +122,6 @@ def _security(path: str) -> list[dict[str, list[str]]]:
     """Any one of them; an empty list says that none is needed."""
     if path in OPEN_PATHS:
         return []
+    if path in API_KEY_PATHS:
+        return [{"api_key": []}, {"bearer": []}, {"basic": []}]
     return [{"bearer": []}] if path.startswith("/scim/") else [{"bearer": []}, {"basic": []}]

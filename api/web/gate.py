@@ -31,6 +31,13 @@ OPEN_PATHS: Final = frozenset(
         "/metrics",
     }
 )
+API_KEY_PATHS: Final = (
+    "/api/v1/credits/organization",
+    "/api/v1/credits/website",
+    "/api/v1/credits/group",
+)
+"""Where the key may also come in the header `x-api-key`, as AthenaHQ's clients send it."""
+API_KEY_HEADER: Final = "x-api-key"
 DESCRIPTION_PATHS: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/openapi.json"})
 DESCRIPTION_FILES: Final = "/static-offline-docs/"
 
@@ -90,7 +97,9 @@ class Gate:
         """Whose key this is. Raises Refused (401), or 429 after too many wrong keys of an address;
         a right key is accepted even then, since others may share the address."""
         try:
-            secret = _secret(Headers(scope=scope).get("authorization"))
+            headers = Headers(scope=scope)
+            secret = headers.get(API_KEY_HEADER) if scope["path"] in API_KEY_PATHS else None
+            secret = secret or _secret(headers.get("authorization"))
             with self._api.store.read() as session:
                 key = authenticate(session, secret, self._api.control.clock())
         except Refused as refused:

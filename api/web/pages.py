@@ -94,7 +94,7 @@ def page(
     has_more = len(rows) > paging.limit
     return {
         "items": [to_json(*row) for row in shown_rows],
-        "next_cursor": _cursor(getattr(shown_rows[-1][0], key.key)) if has_more else None,
+        "next_cursor": cursor_of(getattr(shown_rows[-1][0], key.key)) if has_more else None,
     }
 
 
@@ -116,7 +116,7 @@ def newest_page(
     next_cursor = None
     if len(rows) > paging.limit:
         last_row = shown_rows[-1][0]
-        next_cursor = _cursor([getattr(last_row, at.key).isoformat(), getattr(last_row, key.key)])
+        next_cursor = cursor_of([getattr(last_row, at.key).isoformat(), getattr(last_row, key.key)])
     return {"items": [to_json(*row) for row in shown_rows], "next_cursor": next_cursor}
 
 
@@ -133,5 +133,6 @@ def _moment_and_key(position: Any) -> tuple[datetime, str]:
     raise bad_cursor()
 
 
-def _cursor(value: Any) -> str:
+def cursor_of(value: Any) -> str:
+    """The cursor that stands for this last row's place; `after` reads it again."""
     return base64.urlsafe_b64encode(json.dumps({"after": value}).encode()).decode().rstrip("=")

@@ -204,7 +204,7 @@ def test_half_a_surrogate_pair_is_refused_everywhere(admin: httpx.Client) -> Non
 def test_every_route_is_open_or_keyed(served: Served) -> None:
     for context in iter_route_contexts(served.app.routes):
         path = context.path or ""
-        if path.startswith(("/v1/", "/teams/", "/scim/")):
+        if path.startswith(("/v1/", "/api/v1/", "/teams/", "/scim/")):
             assert isinstance(context.original_route, KeyedRoute), path
         else:
             assert path in OPEN_PATHS or path.startswith(("/docs", "/openapi", "/static")), path

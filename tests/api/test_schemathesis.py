@@ -64,6 +64,7 @@ def keys(served: Any) -> dict[str, str]:
         "teams": served.key("admin", "org_a"),
         "scim": served.key("scim", "org_a"),
         "v1": served.key("operator"),
+        "api": served.key("finance", "org_a"),
         "/v1/events": served.key("ingest", "org_a"),
     }
 

@@ -5,11 +5,17 @@ from typing import Any
 
 import pytest
 
-from schemas.records import PoolKind
 from tests.decisions.worker import HOUR, ORG, T0, instant
 from tests.warehouse.conftest import Put
 from tests.warehouse.playing import Playing
-from warehouse.balances import KindFigures, PoolFigures, list_grants, list_pools, pool_figures
+from warehouse.balances import (
+    KindFigures,
+    PoolFigures,
+    list_grants,
+    list_pools,
+    organization_figures,
+    pool_figures,
+)
 
 
 @pytest.fixture
@@ -237,7 +243,7 @@ def test_pools_and_grants_come_in_pages(client: Any, query: Any, put: Put) -> No
     playing.put_into(put)
     now = playing.worker.now
 
-    def names(figures: list[PoolFigures]) -> list[tuple[PoolKind, str]]:
+    def names(figures: list[PoolFigures]) -> list[tuple[str, str]]:
         return [(each.pool_kind, each.pool_id) for each in figures]
 
     everything = list_pools(query, ORG, now)
@@ -246,6 +252,9 @@ def test_pools_and_grants_come_in_pages(client: Any, query: Any, put: Put) -> No
     assert list_pools(query, ORG, now, after=("group", "b"), limit=2) == everything[2:]
     assert list_pools(query, ORG, now, pool_kind="website") == everything[2:]
     assert list_pools(query, "org_8", now) == []
+    whole = organization_figures(query, ORG, now)
+    assert shown(whole.one_time) == "15/150"
+    assert organization_figures(query, "org_8", now) == PoolFigures("organization", "")
 
     def grants(**wanted: Any) -> str:
         return " ".join(
@@ -256,4 +265,5 @@ def test_pools_and_grants_come_in_pages(client: Any, query: Any, put: Put) -> No
     of_a: dict[str, Any] = {"pool_kind": "group", "pool_id": "a"}
     assert grants(**of_a) == "g5:50:live g4:35:live g1:0:used"
     assert grants(**of_a, limit=1) == "g5:50:live"
-    assert grants(**of_a, before=(instant("+1h"), "g5")) == "g4:35:live g1:0:used"
+    an_hour_later = int(instant("+1h").timestamp()) * 10**6
+    assert grants(**of_a, before=(an_hour_later, "g5")) == "g4:35:live g1:0:used"
