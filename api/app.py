@@ -50,6 +50,27 @@ LOOKS_A_MINUTE: Final = 12
 FIRST_LOOK_S: Final = 10.0
 """How long the start waits for the topics to be compared with the database, if Kafka is away."""
 
+PARTS: Final = (
+    teams_groups,
+    teams_usage,
+    teams_daily,
+    teams_audit,
+    v1_organizations,
+    v1_balances,
+    v1_csv,
+    v1_groups,
+    v1_members,
+    v1_keys,
+    v1_packages,
+    v1_billing,
+    v1_purchases,
+    credits,
+    scim_routes,
+    events,
+    health,
+)
+"""The modules with routes, in the order in which the description has them."""
+
 DESCRIPTION: Final = """\
 Organizations, members, billing groups, keys, prices and credits; usage and spend.
 
@@ -101,25 +122,7 @@ def create_app(
         generate_unique_id_function=lambda route: f"{route.path.split('/')[1]}_{route.name}",
     )
     app.state.api = api
-    for part in (
-        teams_groups,
-        teams_usage,
-        teams_daily,
-        teams_audit,
-        v1_organizations,
-        v1_balances,
-        v1_csv,
-        v1_groups,
-        v1_members,
-        v1_keys,
-        v1_packages,
-        v1_billing,
-        v1_purchases,
-        credits,
-        scim_routes,
-        events,
-        health,
-    ):
+    for part in PARTS:
         app.include_router(part.router)
     add_error_handlers(app)
     app.add_middleware(Gate, api=api)

@@ -14,6 +14,8 @@ from tests.api.serving import Served, serving
 from tests.conftest import MakeSettings
 
 ORG = "/v1/organizations/org_a"
+FROM_CLICKHOUSE = ("/v1/organizations/{organization_id}/balances", "/v1/overage")
+"""Lists that are tested where there is one."""
 HALF_A_PAIR = base64.urlsafe_b64encode(b'{"after": "\\ud800"}').decode()
 
 
@@ -152,6 +154,7 @@ def test_every_list_is_the_same_page_by_page(
         path.replace("{organization_id}", "org_a")
         for path, operations in paths.items()
         if path.count("{") <= 1
+        and path not in FROM_CLICKHOUSE
         and any(one["name"] == "cursor" for one in operations.get("get", {}).get("parameters", ()))
     ]
     assert len(lists) == 11
