@@ -79,6 +79,8 @@ class Charge(Struct, frozen=True, kw_only=True):
     created_at: Instant
     updated_at: Instant
     """When anything of this charge, or, for the newest one, of its subscription changed last."""
+    paid_at: Instant | None = None
+    """When it succeeded."""
     refunded_minor: Minor = 0
     """Everything refunded so far, together; at most `amount_minor`."""
     message: Message = ""

@@ -150,7 +150,8 @@ def _purchase(change: Change, purchase: Purchase, seen: Seen, want: Wanted) -> l
         purchase.updated_at = change.now
     session = seen.session
     if session is not None:
-        purchase.session_id = purchase.session_id or session.id
+        # A partner that refused for good made none: its id is empty.
+        purchase.session_id = purchase.session_id or session.id or None
         purchase.checkout_url = purchase.checkout_url or session.url
         purchase.payment_intent_id = session.payment_intent_id or purchase.payment_intent_id
     purchase.look_at, purchase.looks_failed = want.look_at, 0

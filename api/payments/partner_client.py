@@ -22,7 +22,6 @@ from api.payments.partner_answers import PartnerRefused, PartnerUnclear, check_p
 from api.payments.partner_file import Partner
 from api.payments.partner_signing import signed_headers
 from schemas import partners as contract
-from schemas.records import PoolKind
 
 VERSION_HEADER: Final = "metering-contract-version"
 ATTEMPTS: Final = 3
@@ -125,16 +124,16 @@ class PartnerClient:
         return changed
 
     async def portal(
-        self, organization_id: str, pool_kind: PoolKind, pool_id: str
+        self, organization_id: str, pool_kind: str, pool_id: str, return_url: str = ""
     ) -> contract.Portal:
         """A short-lived address for the customer's browser; we never open it ourselves.
 
         Raises PartnerRefused and PartnerUnclear, also where the address may not be shown.
         """
-        query = urlencode(
-            {"organization": organization_id, "pool_kind": pool_kind, "pool": pool_id}
-        )
-        portal = await self._get("portal", f"/portal?{query}", contract.Portal)
+        query = {"organization": organization_id, "pool_kind": pool_kind, "pool": pool_id}
+        if return_url:
+            query["return_url"] = return_url
+        portal = await self._get("portal", f"/portal?{urlencode(query)}", contract.Portal)
         left = portal.expires_at - self._now()
         if not timedelta(0) < left <= PORTAL_LIFE_MAX:
             raise PartnerUnclear("the portal's address has expired, or lives longer than a day")

@@ -62,6 +62,7 @@ class Books(Rows):
             "amount_minor": request.amount_minor,
             "currency": request.currency,
             "created_at": text_of(now),
+            "paid_at": text_of(now) if outcome == "succeeded" else None,
             "refunded_minor": 0,
             "message": message,
             "subscription_id": subscription_id,
@@ -146,6 +147,7 @@ class Books(Rows):
             if charge["status"] != "pending":
                 raise Refusal(409, "not_pending", "The charge is not pending.")
             charge["status"] = outcome
+            charge["paid_at"] = text_of(self.now()) if outcome == "succeeded" else None
             subscription = self.subscription_of(charge["purchase_id"])
             if subscription is not None and outcome == "succeeded":
                 self._save_subscription({**subscription, "status": "active"})
@@ -186,6 +188,7 @@ class Books(Rows):
                 "charge_id": f"pch_{secrets.token_hex(8)}",
                 "status": outcome,
                 "created_at": text_of(self.now()),
+                "paid_at": text_of(self.now()) if outcome == "succeeded" else None,
                 "refunded_minor": 0,
                 "message": "" if outcome != "declined" else "The card was declined.",
                 "period_start": text_of(start),
