@@ -79,12 +79,15 @@ def _check(found: contract.Purchase, organization_id: str, kind: str) -> None:
             raise PartnerUnclear(f"charge {charge.charge_id} is of another purchase")
         if charge.refunded_minor > charge.amount_minor:
             raise PartnerUnclear(f"more was refunded of {charge.charge_id} than was charged")
-        if subscription is None:
-            continue
-        if charge.subscription_id != subscription.subscription_id:
-            raise PartnerUnclear(f"charge {charge.charge_id} is of another subscription")
-        if charge.period_start is None or charge.period_end is None:
-            raise PartnerUnclear(f"charge {charge.charge_id} has no period")
+        if subscription is not None:
+            _check_period(charge, subscription)
+
+
+def _check_period(charge: contract.Charge, subscription: contract.Subscription) -> None:
+    if charge.subscription_id != subscription.subscription_id:
+        raise PartnerUnclear(f"charge {charge.charge_id} is of another subscription")
+    if charge.period_start is None or charge.period_end is None:
+        raise PartnerUnclear(f"charge {charge.charge_id} has no period")
 
 
 def _payments(charge: contract.Charge) -> tuple[seen.Payment, ...]:
