@@ -20,6 +20,9 @@ or a process half of the time; each takes about 1.5 GB of memory with what it st
 DECISIONS_COVERAGE: Final = (
     "--quiet",
     "--cov=streams.decisions",
+    "--cov=api.payments.settlement",
+    "--cov=api.payments.monthly",
+    "--cov=api.payments.entitlement",
     "--cov-branch",
     "--cov-fail-under=100",
     "--cov-report=term-missing:skip-covered",

@@ -61,6 +61,24 @@ def is_live(subscription: SubscriptionRow | None) -> bool:
     )
 
 
+def may_place_ahead(held: Held, subscription_id: str, start: datetime) -> bool:
+    """Whether the period that begins then may have its credits before it is billed: it comes next,
+    the subscription goes on, and nothing else that was placed is still unpaid."""
+    subscription = held.subscription
+    return (
+        subscription is not None
+        and subscription.provider_id == subscription_id
+        and is_live(subscription)
+        and not subscription.cancel_at_period_end
+        and subscription.current_period_end == start
+        and not any(
+            (each.awaiting_payment and each.left_micro > 0)
+            or start in (each.identity.period_start, each.effective_at)
+            for each in held.grants
+        )
+    )
+
+
 def bought_lines(invoice: Invoice) -> list[Line]:
     """The lines that sell something: neither prorations nor credits nor free of charge."""
     lines = [line for line in invoice.lines if not line.is_proration and line.amount_minor > 0]
@@ -115,6 +133,9 @@ class _Judge:
     entitlements: list[Entitlement] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     is_paid: bool = False
+    _waits: str | None = None
+    """The oldest renewal that is not paid and may still be. Only its credits are in place: nobody
+    is given month after month on credit."""
     _of_period: dict[datetime, tuple[Invoice, Line]] = field(default_factory=dict)
     """Of each period's start, the first line that was billed for it."""
     _periods: set[datetime] = field(default_factory=set)
@@ -182,6 +203,9 @@ class _Judge:
             return 0, f"invoice {invoice.id} is not paid", True
         if not is_live(self.subscription):
             return 0, "the subscription ended without payment", True
+        self._waits = self._waits or invoice.id
+        if self._waits != invoice.id:
+            return 0, f"invoice {self._waits} is not paid yet", True
         return credits, "", True
 
     def _base(self, invoice: Invoice, line: Line) -> HeldGrant | None:
@@ -244,7 +268,7 @@ class _Judge:
         is_known = subscription.current_period_end is not None
         if is_known and not is_coming and subscription.current_period_start != start:
             return "another period is billed"
-        return ""
+        return f"invoice {self._waits} is not paid yet" if self._waits else ""
 
     def _why_not_billed(self, invoice: Invoice, line: Line) -> str | None:
         if not line_misfit(self.sold, line):
@@ -272,7 +296,7 @@ class _Judge:
                 self._unbilled(grant, f"invoice {invoice_id} is gone", paid_by)
             elif self._would_be_shown(grant) and grant.left_micro:
                 message = f"Grant {grant.id} is of an invoice that the provider does not have."
-                self.problems.append(Problem("grant", grant.id, "unknown_payment", message))
+                self.problems.append(Problem("grant", grant.id, "no_payment", message))
 
     def _would_be_shown(self, grant: HeldGrant) -> bool:
         """Whether its invoice is not only beyond the newest ones, or not read at all."""

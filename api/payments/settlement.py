@@ -71,7 +71,7 @@ def _one_time(sold: Sold, held: Held, seen: Seen) -> Verdict:
     if session is None or sold.session_id not in (None, session.id):
         message = "The provider does not have the session that this grant was paid with."
         problems = tuple(
-            Problem("grant", grant.id, "unknown_payment", message)
+            Problem("grant", grant.id, "no_payment", message)
             for grant in held.grants
             if grant.left_micro and grant.identity.of_grant_id is None
         )

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from api.errors import Refused, not_found
 from api.payments import bookkeeping
-from api.payments.monthly import is_live
+from api.payments.monthly import may_place_ahead
 from api.payments.seen import Seen
 from api.payments.settlement import wanted
 from api.payments.terms import (
@@ -229,8 +229,8 @@ def place_renewal(
     """Grants the next period's credits before there is an invoice, awaiting payment; their id.
 
     None where there is nothing to place: the subscription is not live or not to be renewed, it is
-    not the period that comes next, it has a grant already, or the pool takes none. Raises
-    Refused (503) where nothing can be written now.
+    not the period that comes next, it has a grant already, or an earlier one is not paid, or the
+    pool takes none. Raises Refused (503) where nothing can be written now.
     """
     try:
         return _place_renewal(control, key, subscription_id, period_start, period_end)
@@ -252,15 +252,7 @@ def _place_renewal(
     with control.change(key.organization_id, Actor(purchase.provider, "api")) as change:
         purchase = _purchase(change, key)
         held = bookkeeping.held(change.session, purchase)
-        subscription = held.subscription
-        if (
-            subscription is None
-            or subscription.provider_id != subscription_id
-            or not is_live(subscription)
-            or subscription.cancel_at_period_end
-            or subscription.current_period_end != start
-            or any(each.expires_at == end or _begins(each, start) for each in held.grants)
-        ):
+        if not may_place_ahead(held, subscription_id, start):
             return None
         sold = _sold(change, purchase)
         grant_id = f"{sold.provider}:{subscription_id}:{int(start.timestamp())}"
@@ -280,10 +272,6 @@ def _place_renewal(
         )
         _Grants(change, purchase, sold)._grant(want)
         return grant_id
-
-
-def _begins(held: HeldGrant, start: datetime) -> bool:
-    return held.identity.period_start == start or held.effective_at == start
 
 
 def credits(amount_micro: int) -> str:
