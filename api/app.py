@@ -12,8 +12,9 @@ from fastapi_offline import FastAPIOffline
 
 from api.clock import Clock
 from api.ingest import Ingest
-from api.options import ApiOptions
+from api.options import ApiOptions, PaymentOptions
 from api.outbox.service import Outbox
+from api.payments.desk import make_desk
 from api.reading.spend import Spend
 from api.rules.change import Control
 from api.scim import routes as scim_routes
@@ -35,6 +36,7 @@ from api.web import (
     v1_organizations,
     v1_packages,
     v1_purchases,
+    webhooks,
 )
 from api.web.answers import add_error_handlers
 from api.web.context import Api
@@ -67,6 +69,7 @@ PARTS: Final = (
     credits,
     scim_routes,
     events,
+    webhooks,
     health,
 )
 """The modules with routes, in the order in which the description has them."""
@@ -85,31 +88,24 @@ def utc_now() -> datetime:
 
 
 def create_app(
-    settings: Settings, options: ApiOptions | None = None, clock: Clock = utc_now
+    settings: Settings,
+    options: ApiOptions | None = None,
+    clock: Clock = utc_now,
+    payments: PaymentOptions | None = None,
 ) -> FastAPI:
     """The application on a migrated database. It starts and stops its own publishing."""
     chosen = options or ApiOptions()
     store = Store(database_url(settings))
     control = Control(store, clock, settings.alias_secret.get_secret_value().encode())
-    limits = RateLimits(
-        {
-            "api": chosen.rate_per_minute,
-            "usage": chosen.usage_rate_per_minute,
-            "scim": chosen.scim_rate_per_minute,
-            "ingest": chosen.ingest_rate_per_minute,
-            "looks": LOOKS_A_MINUTE,
-            "failed_logins": chosen.failed_logins_per_minute,
-        },
-        time.monotonic,
-    )
     api = Api(
         settings,
         chosen,
         store,
         control,
         Spend(settings),
-        limits,
+        _limits(chosen),
         Ingest(settings, store, chosen.ingest_waiting_max),
+        make_desk(control, payments or PaymentOptions(), chosen.base_url),
     )
     # Keys are typed into this page, so no script may come from elsewhere; and many installations
     # have no way out to the network anyway.
@@ -130,6 +126,20 @@ def create_app(
     return app
 
 
+def _limits(chosen: ApiOptions) -> RateLimits:
+    return RateLimits(
+        {
+            "api": chosen.rate_per_minute,
+            "usage": chosen.usage_rate_per_minute,
+            "scim": chosen.scim_rate_per_minute,
+            "ingest": chosen.ingest_rate_per_minute,
+            "looks": LOOKS_A_MINUTE,
+            "failed_logins": chosen.failed_logins_per_minute,
+        },
+        time.monotonic,
+    )
+
+
 def _lifespan(api: Api) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
@@ -140,9 +150,11 @@ def _lifespan(api: Api) -> Callable[[FastAPI], Any]:
             # A restored backup must be noticed before the first change is taken.
             with suppress(TimeoutError):
                 await asyncio.wait_for(outbox.first_look.wait(), FIRST_LOOK_S)
+        await api.desk.start()
         try:
             yield
         finally:
+            await api.desk.stop()
             if api.options.publish:
                 await outbox.stop()
             await api.ingest.close()

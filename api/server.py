@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
-from api.options import ApiOptions
+from api.options import ApiOptions, PaymentOptions
 from api.storage.revision import is_current
 from api.storage.store import Store, database_url
 from schemas.settings import Settings
@@ -35,7 +35,11 @@ class NotMigrated(Exception):
     """The database lacks tables: run `metering migrate`."""
 
 
-def run(settings: Settings, options: ApiOptions | None = None) -> None:
+def run(
+    settings: Settings,
+    options: ApiOptions | None = None,
+    payments: PaymentOptions | None = None,
+) -> None:
     """Serves the API; returns after SIGINT or SIGTERM.
 
     Raises NotMigrated where the database has not the tables of this code, Refused where it does
@@ -50,7 +54,7 @@ def run(settings: Settings, options: ApiOptions | None = None) -> None:
     chosen = options or ApiOptions()
     listening = _listen(chosen)
     log.info("api starts", host=chosen.host, port=chosen.port)
-    app = create_app(settings, chosen)
+    app = create_app(settings, chosen, payments=payments)
     calm_collector()
     log_level = "debug" if settings.log_level == "debug" else "warning"
     server = uvicorn.Server(server_config(app, chosen, loop="uvloop", log_level=log_level))

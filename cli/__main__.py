@@ -232,12 +232,12 @@ def doctor() -> None:
 @app.command()
 def config() -> None:
     """Print the effective settings, secrets masked, and where each comes from."""
-    from cli.api import load_options, partners_of
+    from cli.api import load_options, load_payment_options, partners_of
     from cli.configuration import effective, load_settings, partner_settings, unknown_variables
     from cli.tables import table, text
 
     chosen = load_settings()
-    settings = effective(chosen, load_options())
+    settings = effective(chosen, load_options(), load_payment_options())
     settings += partner_settings(partners_of(chosen), chosen.partners_file)
     columns = [text("Variable"), text("Value"), text("From")]
     rows = [(each.variable, each.value or "-", each.source) for each in settings]

@@ -1,14 +1,16 @@
 """`metering api`: one API process, or its OpenAPI document."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cli.configuration import settings_file
+from cli.configuration import settings_file, variable_of
 from cli.errors import WRONG_SETTINGS, Failure
 
 if TYPE_CHECKING:
-    from api.options import ApiOptions
+    from api.options import ApiOptions, PaymentOptions
     from api.payments.partner_file import Partners
     from schemas.settings import Settings
+
+Options = TypeVar("Options", "ApiOptions", "PaymentOptions")
 
 
 def run_api(settings: "Settings", *, openapi: bool = False) -> None:
@@ -29,9 +31,9 @@ def run_api(settings: "Settings", *, openapi: bool = False) -> None:
     from api.errors import Refused
     from api.server import CannotListen, NotMigrated, run
 
-    options = load_options()
+    options, payments = load_options(), load_payment_options()
     try:
-        run(settings, options)
+        run(settings, options, payments)
     except (CannotListen, NotMigrated, Refused) as error:
         raise Failure(str(error)) from error
 
@@ -48,14 +50,26 @@ def partners_of(settings: "Settings") -> "Partners":
 
 def load_options() -> "ApiOptions":
     """METERING_API_* from the environment, then the file. Raises Failure naming what is wrong."""
-    from pydantic import ValidationError
-
     from api.options import ApiOptions
+
+    return _load(ApiOptions)
+
+
+def load_payment_options() -> "PaymentOptions":
+    """METERING_STRIPE_*, likewise. What was given is never repeated: it is a secret mostly."""
+    from api.options import PaymentOptions
+
+    return _load(PaymentOptions)
+
+
+def _load(model: type[Options]) -> Options:
+    from pydantic import ValidationError
 
     read: dict[str, Any] = {"_env_file": settings_file()}
     try:
-        return ApiOptions(**read)
+        return model(**read)
     except ValidationError as error:
-        wrong = error.errors()[0]
-        name = f"METERING_API_{wrong['loc'][0]}".upper()
-        raise Failure(f"wrong settings: {name}: {wrong['msg']}", WRONG_SETTINGS) from None
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        message = wrong["msg"].removeprefix("Value error, ")
+        name = f"{variable_of(str(wrong['loc'][0]), model)}: " if wrong["loc"] else ""
+        raise Failure(f"wrong settings: {name}{message}", WRONG_SETTINGS) from None

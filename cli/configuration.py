@@ -14,15 +14,16 @@ from typing import Any, Final
 
 from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings
 
-from api.options import ApiOptions
+from api.options import ApiOptions, PaymentOptions
 from api.payments.partner_file import Partners
 from cli.errors import WRONG_SETTINGS, Failure
 from cli.masking import MASK, without_secrets
 from schemas.settings import DEFAULT_DATA_DIR, Settings
 
 PREFIX: Final = "METERING_"
-API_PREFIX: Final = "METERING_API_"
+MODELS: Final = (Settings, ApiOptions, PaymentOptions)
 API_URL: Final = "METERING_API_URL"
 OPERATOR_KEY: Final = "METERING_API_OPERATOR_KEY"
 ADMIN_KEY: Final = "METERING_API_ADMIN_KEY"
@@ -138,7 +139,7 @@ def explicit_variables(environment: Mapping[str, str] = os.environ) -> dict[str,
 
 
 def effective(
-    *parts: Settings | ApiOptions, environment: Mapping[str, str] = os.environ
+    *parts: Settings | ApiOptions | PaymentOptions, environment: Mapping[str, str] = os.environ
 ) -> list[Setting]:
     """Every setting in the order of the contract, with where it came from."""
     file = settings_file(environment)
@@ -184,7 +185,7 @@ def _some(names: list[str]) -> str:
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """A sentence for each METERING_ variable that nothing reads: most often a slip of the pen."""
     known = {FILE_VARIABLE, API_URL, OPERATOR_KEY, ADMIN_KEY}
-    for model in (Settings, ApiOptions):
+    for model in MODELS:
         known |= {variable_of(field, model) for field in model.model_fields}
     complaints = []
     for name in sorted(environment):
@@ -195,8 +196,8 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     return complaints
 
 
-def variable_of(field: str, model: type[Settings] | type[ApiOptions] = Settings) -> str:
-    return (API_PREFIX if model is ApiOptions else PREFIX) + field.upper()
+def variable_of(field: str, model: type[BaseSettings] = Settings) -> str:
+    return f"{model.model_config['env_prefix']}{field.upper()}"
 
 
 def _masked(value: Any) -> str:

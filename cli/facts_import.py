@@ -11,10 +11,10 @@ from cli.configuration import load_settings
 from cli.errors import Failure
 
 if TYPE_CHECKING:
-    from api.outbox.lock import PublisherLock
     from api.repair.importer import Imported
     from api.repair.recall import Recalled
     from api.rules.change import Control
+    from api.storage.lock import WorkLock
     from schemas.settings import Settings
 
 LOCK_WAIT_S: Final = 5.0
@@ -46,15 +46,15 @@ def import_(
     sent under it; of the others the output says how many there are. An API process may run if
     it says that an organization is halted or unknown; it goes on by itself afterwards.
     """
-    from api.outbox.lock import publisher_lock
     from api.repair.importer import import_facts
+    from api.storage.lock import PUBLISHING, work_lock
     from cli.control import opened, operator
 
     settings = load_settings()
     with opened(settings) as control:
         if not yes:
             typer.confirm("Write what the topics have and the database has not?", abort=True)
-        lock = publisher_lock(control.store)
+        lock = work_lock(control.store, PUBLISHING)
         if not _taken(lock):
             raise Failure("An API process publishes just now: stop it first.")
         try:
@@ -87,7 +87,7 @@ def import_(
         )
 
 
-def _taken(lock: "PublisherLock") -> bool:
+def _taken(lock: "WorkLock") -> bool:
     """A process that has stopped publishing still looks at the topics now and then."""
     deadline = time.monotonic() + LOCK_WAIT_S
     while not lock.take():

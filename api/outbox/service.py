@@ -17,8 +17,8 @@ from api.clock import Clock
 from api.outbox import metrics, names
 from api.outbox.compare import Halt
 from api.outbox.facts import TRANSIENT, FactPublisher
-from api.outbox.lock import PublisherLock, publisher_lock
 from api.storage.ledgers import UNKNOWN_ORGANIZATION
+from api.storage.lock import PUBLISHING, WorkLock, work_lock
 from api.storage.store import Store
 from schemas.settings import Settings
 from streams.outage import Outage
@@ -74,7 +74,7 @@ class Outbox:
                 self._loop.call_soon_threadsafe(signal.set)
 
     async def _run(self) -> None:
-        lock = publisher_lock(self.store)
+        lock = work_lock(self.store, PUBLISHING)
         try:
             await self._take(lock)
             await asyncio.gather(
@@ -84,7 +84,7 @@ class Outbox:
         finally:
             lock.release()
 
-    async def _take(self, lock: PublisherLock) -> None:
+    async def _take(self, lock: WorkLock) -> None:
         while not await asyncio.to_thread(lock.take):
             # Somebody else compares and publishes; a halt of theirs is in the database.
             self.first_look.set()
@@ -100,7 +100,7 @@ class Outbox:
                 outage.begin(repr(error)[:300])
             await outage.wait()
 
-    async def _publish_facts(self, lock: PublisherLock, outage: Outage) -> None:
+    async def _publish_facts(self, lock: WorkLock, outage: Outage) -> None:
         publisher = FactPublisher(self.settings, self.store, self.clock)
         loop = asyncio.get_running_loop()
         try:
@@ -130,7 +130,7 @@ class Outbox:
                 async with asyncio.timeout(CLOSE_S):
                     await publisher.close()
 
-    async def _offer(self, lock: PublisherLock, publisher: FactPublisher) -> None:
+    async def _offer(self, lock: WorkLock, publisher: FactPublisher) -> None:
         """While somebody is halted, `metering facts import` may have the lock for a moment."""
         await asyncio.to_thread(lock.release)
         await asyncio.sleep(OFFER_S)

@@ -45,19 +45,22 @@ def enable_billing(
     return profile, True
 
 
-def customer_made(change: Change, profile_id: str, stripe_customer_id: str) -> BillingProfile:
-    """Stripe's customer of a profile, which stays the same. Raises Refused (409) for another."""
+def customer_made(
+    change: Change, profile_id: str, stripe_customer_id: str, instead_of: str | None = None
+) -> BillingProfile:
+    """Stripe's customer of a profile, which stays the same unless it was deleted there
+    (`instead_of`). Raises Refused (409) for another."""
     profile = change.session.get(BillingProfile, (change.organization_id, profile_id))
     if profile is None:
         raise not_found("billing profile", profile_id, "profile_id")
-    if profile.stripe_customer_id not in (None, stripe_customer_id):
+    if profile.stripe_customer_id not in (None, instead_of, stripe_customer_id):
         raise conflict(
             "other_customer",
             f"The profile {profile_id!r} is of another customer.",
             "profile_id",
             "Look into Stripe's dashboard: two customers were made for one profile.",
         )
-    if profile.stripe_customer_id is None:
+    if profile.stripe_customer_id != stripe_customer_id:
         before = audit_fields(profile)
         profile.stripe_customer_id = stripe_customer_id
         change.session.flush()

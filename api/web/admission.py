@@ -52,7 +52,7 @@ class KeyedRoute(APIRoute):
                     "Idempotency-Key",
                     "Send it without; the OpenAPI document says which requests take one.",
                 )
-            return await handle(await _with_body(request, allow.body_limit_bytes(api)))
+            return await handle(await with_body(request, allow.body_limit_bytes(api)))
 
         return admit
 
@@ -73,7 +73,7 @@ def _refuse_unknown(request: Request, parameters: frozenset[str]) -> None:
             )
 
 
-async def _with_body(request: Request, limit_bytes: int) -> Request:
+async def with_body(request: Request, limit_bytes: int) -> Request:
     """The same request with its whole body, which Starlette keeps for whoever asks."""
     declared = request.headers.get("content-length", "0")
     if not declared.isdigit() or int(declared) > limit_bytes:

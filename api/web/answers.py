@@ -14,7 +14,7 @@ from api.complaints import complaint
 from api.errors import Refused
 
 SCIM_ERROR: Final = "urn:ietf:params:scim:api:messages:2.0:Error"
-OUR_PATHS: Final = ("/v1/", "/api/v1/", "/health/")
+OUR_PATHS: Final = ("/v1/", "/api/v1/", "/health/", "/webhooks/")
 """Elsewhere errors have Cursor's shape, also on paths of Cursor's that are not here."""
 SCIM_TYPE: Final = "application/scim+json"
 DEFAULT_SCIM_TYPES: Final = {400: "invalidValue", 409: "uniqueness"}

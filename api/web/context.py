@@ -1,7 +1,7 @@
 """What every handler is given, and who is asking."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Request
@@ -9,6 +9,7 @@ from fastapi import Depends, Path, Request
 from api.errors import forbidden, not_found
 from api.ingest import Ingest
 from api.options import ApiOptions
+from api.payments.desk import Desk
 from api.payments.providers import Payments
 from api.reading.spend import Spend
 from api.rules.change import Actor, Control
@@ -30,7 +31,12 @@ class Api:
     spend: Spend
     limits: RateLimits
     ingest: Ingest
-    payments: Payments = field(default_factory=Payments)
+    desk: Desk
+
+    @property
+    def payments(self) -> Payments:
+        """Who can be paid by."""
+        return self.desk.payments
 
 
 @dataclass(frozen=True, slots=True)

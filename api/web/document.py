@@ -19,6 +19,7 @@ TAGS: Final = {
     "Keys and audit": "API keys, SCIM tokens, and who changed what.",
     "SCIM 2.0": "What identity providers provision.",
     "Ingestion": "Usage by HTTP.",
+    "Webhooks": "What those who take the money tell; signed by them.",
     "Operation": "Health and metrics, without a key.",
 }
 SECURITY_SCHEMES: Final = {
@@ -68,6 +69,20 @@ SCHEMAS: Final[dict[str, dict[str, Any]]] = {
             },
             "website_id": {"type": "string"},
             "dimensions": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
+    },
+    "StripeEvent": {
+        "title": "StripeEvent",
+        "description": "An event of Stripe's API v1, as it sends it.",
+        "type": "object",
+        "required": ["id", "object", "type", "created", "livemode", "data"],
+        "properties": {
+            "id": {"type": "string", "examples": ["evt_1SabcdEFGH"]},
+            "object": {"type": "string", "const": "event"},
+            "type": {"type": "string", "examples": ["checkout.session.completed"]},
+            "created": {"type": "integer"},
+            "livemode": {"type": "boolean"},
+            "data": {"type": "object", "required": ["object"]},
         },
     },
     "ScimMessage": {

@@ -1,8 +1,8 @@
 """The gate: checks whose key a request carries before it looks at anything else of the request.
 
 A request without a key learns nothing: neither whether a path exists nor what is wrong with a body.
-Only paths that must be open (health, metrics, the API's description) are named here; every other
-path is closed.
+Only paths that must be open (health, metrics, the API's description, webhooks, which are signed)
+are named here; every other path is closed.
 """
 
 import base64
@@ -29,6 +29,7 @@ OPEN_PATHS: Final = frozenset(
         "/health/ready/control-plane",
         "/health/ready/events",
         "/metrics",
+        "/webhooks/stripe",
     }
 )
 API_KEY_PATHS: Final = (

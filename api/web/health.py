@@ -11,7 +11,8 @@ from sqlalchemy import text
 from starlette.responses import Response
 
 from api.errors import Refused, unavailable
-from api.outbox.metrics import observe
+from api.outbox import metrics as outbox_metrics
+from api.payments import metrics as payment_metrics
 from api.web.answers import Error, Json, responses
 from api.web.context import Api, ApiPart
 from schemas.release import code_digest
@@ -95,5 +96,7 @@ async def metrics(api: ApiPart) -> Response:
 def _metrics(api: Api) -> Response:
     # A database that is away is told by /health/ready; its gauges keep their last value.
     with suppress(Refused), api.store.read() as session:
-        observe(session, api.control.clock())
+        now = api.control.clock()
+        outbox_metrics.observe(session, now)
+        payment_metrics.observe(session, now)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

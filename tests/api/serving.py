@@ -11,8 +11,9 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from api.app import create_app
-from api.options import ApiOptions
+from api.app import create_app, utc_now
+from api.clock import Clock
+from api.options import ApiOptions, PaymentOptions
 from api.rules.change import Actor, Control
 from api.rules.keys import Scope, create_key
 from api.rules.organizations import OrganizationSettings, create_organization
@@ -50,14 +51,19 @@ class Served:
 
 
 @contextmanager
-def serving(settings: Settings, **options: Any) -> Iterator[Served]:
+def serving(
+    settings: Settings,
+    clock: Clock = utc_now,
+    payments: PaymentOptions | None = None,
+    **options: Any,
+) -> Iterator[Served]:
     """Serves a migrated database with the organizations `org_a` and `org_b`."""
     store = Store(database_url(settings))
     migrate(store)
     store.close()
     port = free_port()
     chosen = ApiOptions(**{"port": port, "publish": False, "rate_per_minute": 100_000, **options})
-    app = create_app(settings, chosen)
+    app = create_app(settings, chosen, clock, payments)
     server = uvicorn.Server(server_config(app, chosen, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -13,7 +13,6 @@ from sqlalchemy import select, update
 from api.errors import Refused
 from api.outbox import compare, metrics, service
 from api.outbox.facts import FactPublisher
-from api.outbox.lock import publisher_lock
 from api.outbox.service import Outbox
 from api.repair.importer import import_facts
 from api.rules.change import Control
@@ -24,6 +23,7 @@ from api.rules.memberships import move_members
 from api.rules.organizations import OrganizationSettings, create_organization
 from api.rules.prices import NewPrice, set_default_price
 from api.storage.ledgers import OutboxFact, PublishingHalt, TopicPosition
+from api.storage.lock import PUBLISHING, work_lock
 from api.storage.store import Store
 from schemas import codec
 from schemas.settings import Settings
@@ -227,7 +227,7 @@ async def test_metrics_tell_what_waits_and_a_halt(
 
 
 async def test_one_process_at_a_time_publishes(store: Store) -> None:
-    first, second = publisher_lock(store), publisher_lock(store)
+    first, second = work_lock(store, PUBLISHING), work_lock(store, PUBLISHING)
     assert first.take()
     assert first.take()
     assert not second.take()

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from api.options import ApiOptions
+from api.options import ApiOptions, PaymentOptions
 from cli import facts_import, groups, keys
 from cli.__main__ import app
 from deploy.embedded.child import PROJECT_ROOT, clean_environment
@@ -71,7 +71,11 @@ def test_the_configuration_table_is_that_of_settings_and_options() -> None:
     rows = re.findall(r"^\| `(METERING_\w+)` \| (?:`([^`]*)`)? ?\|", README.read_text(), re.M)
     expected = [
         (f"{prefix}{name.upper()}", _default(field))
-        for prefix, model in (("METERING_", Settings), ("METERING_API_", ApiOptions))
+        for prefix, model in (
+            ("METERING_", Settings),
+            ("METERING_API_", ApiOptions),
+            ("METERING_STRIPE_", PaymentOptions),
+        )
         for name, field in model.model_fields.items()
     ]
     assert rows == expected

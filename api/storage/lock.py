@@ -1,6 +1,6 @@
-"""The publisher's lock: one process holds it, and it is free again as soon as that process ends.
+"""Work that one process does at a time: it holds a lock, which is free again as soon as it ends.
 
-Two holders would do no harm (everything sent may be sent twice), only double the work.
+Two holders would do no harm (everything may be done twice), only double the work.
 """
 
 import fcntl
@@ -14,10 +14,12 @@ from sqlalchemy.exc import DBAPIError
 
 from api.storage.store import Store
 
-LOCK_ID: Final = 7_236_402
+PUBLISHING: Final = "publisher"
+PAYMENTS: Final = "payments"
+LOCK_IDS: Final = {PUBLISHING: 7_236_402, PAYMENTS: 7_236_404}
 
 
-class PublisherLock(Protocol):
+class WorkLock(Protocol):
     """Blocks its thread briefly at most."""
 
     def take(self) -> bool:
@@ -27,15 +29,16 @@ class PublisherLock(Protocol):
         """Nothing happens where it was not held."""
 
 
-def publisher_lock(store: Store) -> PublisherLock:
-    return _FileLock(store) if store.is_sqlite else _AdvisoryLock(store)
+def work_lock(store: Store, work: str) -> WorkLock:
+    """The lock of this kind of work (`PUBLISHING`, …) on this database."""
+    return _FileLock(store, work) if store.is_sqlite else _AdvisoryLock(store, LOCK_IDS[work])
 
 
 class _FileLock:
     """Beside the SQLite file; the operating system ends it with the process."""
 
-    def __init__(self, store: Store) -> None:
-        self._path = Path(f"{make_url(store.url).database}.publisher-lock")
+    def __init__(self, store: Store, work: str) -> None:
+        self._path = Path(f"{make_url(store.url).database}.{work}-lock")
         self._file: int | None = None
 
     def take(self) -> bool:
@@ -59,8 +62,9 @@ class _FileLock:
 class _AdvisoryLock:
     """On a connection of its own; PostgreSQL ends it with the connection."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, lock_id: int) -> None:
         self._store = store
+        self._lock_id = lock_id
         self._connection: Connection | None = None
 
     def take(self) -> bool:
@@ -68,7 +72,9 @@ class _AdvisoryLock:
         try:
             # Repeated by the holder, this counts up and is true: it also shows that the
             # connection still lives.
-            is_ours = connection.scalar(text("SELECT pg_try_advisory_lock(:id)"), {"id": LOCK_ID})
+            is_ours = connection.scalar(
+                text("SELECT pg_try_advisory_lock(:id)"), {"id": self._lock_id}
+            )
             connection.commit()
         except DBAPIError:
             connection.invalidate()

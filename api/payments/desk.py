@@ -1,0 +1,51 @@
+"""All of payments of one process: who can be paid by, and the tasks that follow what they say."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from api.options import PaymentOptions
+from api.payments.inbox import Inbox
+from api.payments.looking import Looker, Provider
+from api.payments.providers import Payments, Returns
+from api.payments.stripe_client import StripeRequests
+from api.payments.stripe_till import StripeProvider, StripeTill
+from api.payments.terms import Options
+from api.rules.change import Control
+from api.storage.purchases import STRIPE
+
+RETURN_PATH: Final = "/"
+
+
+@dataclass
+class Desk:
+    """Made once in `api.app`; `payments` is what routes ask, `inbox` keeps their webhooks."""
+
+    control: Control
+    options: PaymentOptions
+    payments: Payments
+    looker: Looker
+    inbox: Inbox
+    stripe: StripeProvider | None
+
+    async def start(self) -> None:
+        """Works in the background where anybody can be paid by."""
+        if self.looker.providers:
+            await self.inbox.start()
+
+    async def stop(self) -> None:
+        await self.inbox.stop()
+        if self.stripe is not None:
+            await self.stripe.requests.close()
+
+
+def make_desk(control: Control, options: PaymentOptions, base_url: str) -> Desk:
+    """Asks nobody anything yet."""
+    providers: dict[str, Provider] = {}
+    looker = Looker(control, providers, Options(place_unpaid_renewals=options.renewals_awaiting))
+    stripe = till = None
+    if options.is_on:
+        page = base_url + RETURN_PATH
+        stripe = StripeProvider(control, StripeRequests(options), Returns(page, page))
+        till = StripeTill(stripe, looker)
+        providers[STRIPE] = stripe
+    return Desk(control, options, Payments(till), looker, Inbox(control, looker), stripe)
