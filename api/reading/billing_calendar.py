@@ -4,7 +4,6 @@ The settings are read from the facts that the control plane has given out, so th
 those of their time, here as in reports and in SQL.
 """
 
-from collections.abc import Collection
 from datetime import date, datetime
 
 from sqlalchemy import select
@@ -20,30 +19,23 @@ from schemas.records import OrganizationCreated, OrganizationSettings
 
 def billing_calendar(session: Session, organization_id: str) -> BillingCalendar:
     """By every fact that told the organization's settings, published or not."""
-    return billing_calendars(session, [organization_id])[organization_id]
-
-
-def billing_calendars(
-    session: Session, organization_ids: Collection[str]
-) -> dict[str, BillingCalendar]:
-    """As `billing_calendar`, of several organizations: a page of them, not all."""
     payloads = session.scalars(
         select(OutboxFact.payload).where(
-            OutboxFact.organization_id.in_(organization_ids),
+            OutboxFact.organization_id == organization_id,
             OutboxFact.topic == topics.MEMBERSHIPS,
             tells_settings(OutboxFact.payload),
         )
     )
-    changes: dict[str, list[CalendarChange]] = {name: [] for name in organization_ids}
+    changes = []
     for record in map(codec.decode_membership, payloads):
         fact = record.fact
         if isinstance(fact, OrganizationCreated | OrganizationSettings):
-            changes[record.organization_id].append(
+            changes.append(
                 CalendarChange(
                     record.effective_at, record.version, fact.billing_anchor_day, fact.time_zone
                 )
             )
-    return {name: BillingCalendar(of_it) for name, of_it in changes.items()}
+    return BillingCalendar(changes)
 
 
 def cycle_for(

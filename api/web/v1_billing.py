@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api import reading
 from api.errors import Refused, conflict, invalid
 from api.reading import billing
-from api.reading.balances import KindFigures, PoolFigures, pool_figures
+from api.reading.balances import pool_figures
 from api.rules.billing_profiles import enable_billing
 from api.rules.change import Change
 from api.storage.models import Website
@@ -24,8 +24,8 @@ from api.web.idempotency import Answer, OncePart, change_once
 from api.web.pages import Paging, newest_page
 from api.web.pools import Editor, Pool, Reader, pool_route, require_own
 from api.web.shapes import billing as shapes
+from api.web.shapes.balances import shown_figures
 from api.web.shown_billing import (
-    iso_or_none,
     shown_invoice,
     shown_profile,
     shown_purchase,
@@ -36,6 +36,9 @@ router = APIRouter(
     prefix="/v1/organizations/{organization_id}", tags=["Billing"], route_class=KeyedRoute
 )
 HOST_NAME: Final = re.compile(r"(?:https?://)?((?:[a-z0-9-]{1,63}\.)+[a-z]{2,63})(?:/.*)?", re.I)
+NO_FIGURES: Final = dict.fromkeys(
+    ("total_micro", "used_micro", "remaining_micro", "next_reset_at"), None
+)
 MONTH: Final = r"^(20\d{2}|21\d{2})-(0[1-9]|1[0-2])$"
 
 
@@ -59,15 +62,10 @@ def get_billing(
             "pool": {"kind": pool.kind, "id": pool.id, "name": name},
             "currency": organization.currency,
         }
-    figures, missing = _figures(api, organization_id, pool)
-    answer["monthly"] = _credit(figures.monthly if figures else None) | {
-        "packages": answer["monthly"]
-    }
-    answer["one_time"] = _credit(figures.one_time if figures else None) | {
-        "packages": answer["one_time"]
-    }
-    answer["debt_micro"] = figures.debt_micro if figures else None
-    answer["figures_missing"] = missing
+    figures, answer["figures_missing"] = _figures(api, organization_id, pool)
+    for kind in ("monthly", "one_time"):
+        answer[kind] = NO_FIGURES | figures.get(kind, {}) | {"packages": answer[kind]}
+    answer["debt_micro"] = figures.get("debt_micro")
     return Json(answer)
 
 
@@ -90,24 +88,14 @@ def _bought(session: Session, organization_id: str, pool: Pool) -> dict[str, Any
     }
 
 
-def _figures(api: Api, organization_id: str, pool: Pool) -> tuple[PoolFigures | None, str | None]:
+def _figures(api: Api, organization_id: str, pool: Pool) -> tuple[dict[str, Any], str | None]:
     """What is left; or why nobody can tell, since what was bought is shown all the same."""
     try:
         now = api.control.clock()
-        return pool_figures(api.spend, organization_id, pool.kind, pool.id, now), None
+        figures = pool_figures(api.spend, organization_id, pool.kind, pool.id, now)
     except Refused as refused:
-        return None, refused.message
-
-
-def _credit(figures: KindFigures | None) -> dict[str, Any]:
-    if figures is None:
-        return dict.fromkeys(("total_micro", "used_micro", "remaining_micro", "next_reset_at"))
-    return {
-        "total_micro": figures.total_micro,
-        "used_micro": figures.used_micro,
-        "remaining_micro": figures.remaining_micro,
-        "next_reset_at": iso_or_none(figures.next_reset_at),
-    }
+        return {}, refused.message
+    return shown_figures(figures), None
 
 
 def _shown_site(row: Website) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine, make_url, text
 
+from api.payments.providers import Payments
 from api.rules.change import Actor, Control
 from api.rules.organizations import OrganizationSettings, create_organization
 from api.storage.migrate import migrate
@@ -20,6 +21,9 @@ from deploy.embedded.kafka import EmbeddedKafka
 from schemas.settings import Settings
 from streams.kafka import create_topics
 from tests.api import postgresql
+from tests.api.serving import Served, serving
+from tests.api.shop import CashTill, open_shop
+from tests.conftest import MakeSettings
 
 SECRET = b"a secret for the tests"
 ADMIN = Actor("key:admin", "api")
@@ -116,6 +120,22 @@ def settings(broker: EmbeddedKafka, tmp_path: Path) -> Settings:
     )
     asyncio.run(create_topics(own_settings))
     return own_settings
+
+
+@pytest.fixture
+def selling(make_settings: MakeSettings) -> Iterator[Served]:
+    """The API with an open shop (`tests.api.shop`), and no ClickHouse behind it."""
+    with serving(make_settings(clickhouse_url="http://127.0.0.1:1")) as opened:
+        open_shop(opened.control)
+        yield opened
+
+
+@pytest.fixture
+def till(selling: Served) -> CashTill:
+    """Who takes the money there; also as the partner `acme` of `org_b`."""
+    till = CashTill(selling.control)
+    selling.app.state.api.desk.payments = Payments(till, {"acme": till}, {"org_b": "acme"})
+    return till
 
 
 @pytest.fixture
