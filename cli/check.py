@@ -27,6 +27,7 @@ DECISIONS_COVERAGE: Final = (
     "--cov-fail-under=100",
     "--cov-report=term-missing:skip-covered",
     DECISIONS,
+    "tests/payments/test_settlement.py",
 )
 
 

@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from api.errors import Refused, not_found
 from api.payments import bookkeeping
@@ -62,10 +63,7 @@ class Settled:
 def revision_of(control: Control, key: PurchaseKey) -> int:
     """How many looks were written down; to be read before one looks. Raises Refused (404)."""
     with control.store.read() as session:
-        purchase = session.get(Purchase, (key.organization_id, key.purchase_id))
-    if purchase is None:
-        raise not_found("purchase", key.purchase_id, "purchase_id")
-    return purchase.revision
+        return _find(session, key).revision
 
 
 def settle(
@@ -112,7 +110,7 @@ class _Work:
             raise Stale("somebody settled the same at the same time") from error
 
     def _write(self, change: Change, refusal: Refused | None) -> Settled:
-        purchase = _purchase(change, self.key)
+        purchase = _find(change.session, self.key)
         if purchase.provider != self.seen.provider:
             raise ValueError(f"a purchase by {purchase.provider} seen at {self.seen.provider}")
         if purchase.revision != self.expected_revision:
@@ -230,10 +228,12 @@ def place_renewal(
 
     None where there is nothing to place: the subscription is not live or not to be renewed, it is
     not the period that comes next, it has a grant already, or an earlier one is not paid, or the
-    pool takes none. Raises Refused (503) where nothing can be written now.
+    pool takes none. Raises Refused: 404 for no such purchase, 503 where nothing can be written now.
     """
+    with control.store.read() as session:
+        provider = _find(session, key).provider
     try:
-        return _place_renewal(control, key, subscription_id, period_start, period_end)
+        return _place_renewal(control, key, provider, subscription_id, period_start, period_end)
     except IntegrityError:
         return None
     except Refused as refusal:
@@ -243,14 +243,15 @@ def place_renewal(
 
 
 def _place_renewal(
-    control: Control, key: PurchaseKey, subscription_id: str, start: datetime, end: datetime
+    control: Control,
+    key: PurchaseKey,
+    provider: str,
+    subscription_id: str,
+    start: datetime,
+    end: datetime,
 ) -> str | None:
-    with control.store.read() as session:
-        purchase = session.get(Purchase, (key.organization_id, key.purchase_id))
-    if purchase is None:
-        raise not_found("purchase", key.purchase_id, "purchase_id")
-    with control.change(key.organization_id, Actor(purchase.provider, "api")) as change:
-        purchase = _purchase(change, key)
+    with control.change(key.organization_id, Actor(provider, "api")) as change:
+        purchase = _find(change.session, key)
         held = bookkeeping.held(change.session, purchase)
         if not may_place_ahead(held, subscription_id, start):
             return None
@@ -289,8 +290,8 @@ def _identify(bought: BoughtGrant, identity: Identity) -> None:
     bought.dispute_id, bought.of_grant_id = identity.dispute_id, identity.of_grant_id
 
 
-def _purchase(change: Change, key: PurchaseKey) -> Purchase:
-    purchase = change.session.get(Purchase, (key.organization_id, key.purchase_id))
+def _find(session: Session, key: PurchaseKey) -> Purchase:
+    purchase = session.get(Purchase, (key.organization_id, key.purchase_id))
     if purchase is None:
         raise not_found("purchase", key.purchase_id, "purchase_id")
     return purchase

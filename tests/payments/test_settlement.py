@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 
+from api.payments.monthly import may_place_ahead
 from api.payments.seen import Seen
 from api.payments.settlement import wanted
 from api.payments.terms import Held, Options, Sold, Wanted
@@ -235,6 +236,28 @@ def test_a_renewal_is_given_back_when_the_subscription_is_resumed() -> None:
         books.look(pictures.monthly(text), START + MONTH)
     assert books.shown() == f"{PLACED} 3/0 {PLACED}:a1 3/3"
     assert books.held.grants[0].identity.invoice_id == "in_2"
+
+
+@table("""
+    seen                    | may
+    active@1 1:paid         | yes
+    active@1                | yes
+    past@1 1:paid           | yes
+    active-@1 1:paid        | no
+    unpaid@1 1:paid         | no
+    canceled@1 1:paid       | no
+    active@2 1:paid         | no
+    active@1 0:open         | no
+    active@1 0:open;active@1 0:void | yes
+    active@1 1:paid 2:draft | no
+    none                    | no
+""")
+def test_what_may_be_placed_ahead(seen: str, may: str) -> None:
+    books = Books(MONTHLY)
+    for text in seen.split(";"):
+        books.look(pictures.monthly(text), START)
+    assert may_place_ahead(books.held, "sub_1", START + MONTH) == (may == "yes")
+    assert not may_place_ahead(books.held, "sub_2", START + MONTH)
 
 
 def test_a_renewal_that_was_never_billed_goes_with_its_period() -> None:

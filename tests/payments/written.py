@@ -1,0 +1,44 @@
+"""What was written: rows, and what a worker makes of the facts."""
+
+from sqlalchemy import func, select
+
+from api.payments.settling import PurchaseKey
+from api.rules.change import Control
+from api.storage.ledgers import OutboxFact
+from api.storage.purchases import Purchase, Unmatched
+from tests.decisions.worker import Worker
+
+
+def rows(control: Control, model: type) -> int:
+    with control.store.read() as session:
+        return session.scalar(select(func.count()).select_from(model)) or 0
+
+
+def unmatched(control: Control) -> dict[str, str]:
+    """Code and message of each object."""
+    with control.store.read() as session:
+        listed = session.scalars(select(Unmatched).order_by(Unmatched.object_id))
+        return {
+            f"{row.object_kind} {row.object_id}": f"{row.code}: {row.message}" for row in listed
+        }
+
+
+def purchase_row(control: Control, key: PurchaseKey) -> Purchase:
+    with control.store.read() as session:
+        return session.get_one(Purchase, (key.organization_id, key.purchase_id))
+
+
+def worker_of(control: Control) -> Worker:
+    """A worker that was sent everything; it must have refused nothing."""
+    worker = Worker()
+    with control.store.read() as session:
+        for row in session.scalars(select(OutboxFact).order_by(OutboxFact.id)):
+            worker.now = row.created_at
+            outcome = worker.receive_fact(row.topic, row.payload, row.organization_id.encode())
+            assert outcome.rejected is None, outcome.rejected
+            assert outcome.applied is not None
+    return worker
+
+
+def left_in_pool(control: Control, group_id: str = "group_a") -> int:
+    return worker_of(control).pool("group", group_id, "org_a").balance_micro
