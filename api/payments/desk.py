@@ -1,19 +1,24 @@
 """All of payments of one process: who can be paid by, and the tasks that follow what they say."""
 
+import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from api.options import PaymentOptions
-from api.payments.inbox import Inbox
+from api.payments.inbox import Chore, Inbox, drop_bodies
 from api.payments.looking import Looker, Provider
 from api.payments.providers import Payments, Returns
-from api.payments.stripe_client import StripeRequests
-from api.payments.stripe_till import StripeProvider, StripeTill
+from api.payments.renewals import Renewals
+from api.payments.stripe.client import StripeRequests
+from api.payments.stripe.till import StripeProvider, StripeTill
 from api.payments.terms import Options
 from api.rules.change import Control
 from api.storage.purchases import STRIPE
 
-RETURN_PATH: Final = "/"
+RETURN_PATH: Final = "/billing/return"
+RENEWALS_EVERY: Final = timedelta(minutes=1)
+FORGET_EVERY: Final = timedelta(hours=6)
 
 
 @dataclass
@@ -48,4 +53,19 @@ def make_desk(control: Control, options: PaymentOptions, base_url: str) -> Desk:
         stripe = StripeProvider(control, StripeRequests(options), Returns(page, page))
         till = StripeTill(stripe, looker)
         providers[STRIPE] = stripe
-    return Desk(control, options, Payments(till), looker, Inbox(control, looker), stripe)
+    inbox = Inbox(control, looker, _chores(control, options, stripe))
+    return Desk(control, options, Payments(till), looker, inbox, stripe)
+
+
+def _chores(
+    control: Control, options: PaymentOptions, stripe: StripeProvider | None
+) -> list[Chore]:
+    async def forget() -> None:
+        while await asyncio.to_thread(drop_bodies, control.store, control.clock()):
+            pass
+
+    chores = [Chore("forget", FORGET_EVERY, forget)]
+    if stripe is not None and options.renewal_lead is not None:
+        renewals = Renewals(control, stripe.requests, options.renewal_lead)
+        chores.append(Chore("renewals", RENEWALS_EVERY, renewals.place_due))
+    return chores

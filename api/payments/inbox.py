@@ -8,7 +8,7 @@ Idle, the task costs two questions to an index each second.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ from api.errors import Refused
 from api.payments import metrics
 from api.payments.looking import Looker, Named, NotOurs, Purchases, Unknown
 from api.payments.settling import PurchaseKey
-from api.payments.stripe_errors import redacted
+from api.payments.stripe.errors import redacted
 from api.rules.change import Control
 from api.storage.lock import PAYMENTS, WorkLock, work_lock
 from api.storage.purchases import ProviderEvent, Purchase, Unmatched
@@ -61,12 +61,23 @@ class Hint:
 
 
 @dataclass
+class Chore:
+    """What is also to be done, by the process that works off the inbox, every so often."""
+
+    name: str
+    every: timedelta
+    work: Callable[[], Awaitable[object]]
+    done_at: datetime | None = None
+
+
+@dataclass
 class Inbox:
     """Works while it runs; `wake` may be called from any thread."""
 
     control: Control
     looker: Looker
-    _loop: asyncio.AbstractEventLoop | None = None
+    chores: list[Chore] = field(default_factory=list)
+    loop: asyncio.AbstractEventLoop | None = None
     _signal: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
     _jobs: dict[object, asyncio.Task[None]] = field(default_factory=dict)
@@ -77,7 +88,7 @@ class Inbox:
         return bool(self._jobs)
 
     async def start(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -88,8 +99,8 @@ class Inbox:
 
     def wake(self) -> None:
         """There may be something to do."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._signal.set)
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._signal.set)
 
     def store(self, hint: Hint) -> bool:
         """Keeps a webhook, once; whether it was new. Raises Refused (503) where the database is
@@ -115,6 +126,7 @@ class Inbox:
                 self._signal.clear()
                 try:
                     await self._begin_due()
+                    self._begin_chores()
                 except Refused as refused:
                     log.warning("payments wait for the database", what=str(refused))
                 with suppress(TimeoutError):
@@ -139,6 +151,13 @@ class Inbox:
         for key in purchases:
             begun |= self._begin(("purchase", key), self._look(key))
         return begun
+
+    def _begin_chores(self) -> None:
+        now = self.control.clock()
+        for chore in self.chores:
+            is_due = chore.done_at is None or not chore.done_at <= now < chore.done_at + chore.every
+            if is_due and self._begin(("chore", chore.name), _do(chore)):
+                chore.done_at = now
 
     def _begin(self, name: object, work: Coroutine[Any, Any, None]) -> bool:
         """One job of a name; room is kept by what is asked for."""
@@ -218,6 +237,14 @@ class Inbox:
             # What is still due would otherwise be begun again at once, and again.
             await asyncio.sleep(LOOK_S)
             return None
+
+
+async def _do(chore: Chore) -> None:
+    try:
+        await chore.work()
+    except Exception as error:  # noqa: BLE001 - it is tried again, and the inbox goes on
+        metrics.FAILED.inc()
+        log.error("a chore of payments failed", chore=chore.name, error=_said(error))
 
 
 def _done(event: ProviderEvent, named: Named, now: datetime, session: Session) -> None:

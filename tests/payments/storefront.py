@@ -1,12 +1,13 @@
 """The API as it is served, paid by the stand-in for Stripe, on one clock that tests move."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from pydantic import SecretStr
@@ -14,6 +15,7 @@ from sqlalchemy import func, select
 
 from api.options import PaymentOptions
 from api.payments.desk import Desk
+from api.payments.inbox import Chore
 from api.storage.ledgers import Grant, OutboxFact
 from api.storage.purchases import ProviderEvent, Purchase, Subscription, Unmatched
 from api.storage.store import Store
@@ -21,6 +23,7 @@ from schemas.settings import Settings
 from tests.api.serving import Served, serving
 from tests.stripe.running import RunningStripe, running_stripe
 
+Result = TypeVar("Result")
 DAY_S = 86_400
 PATIENCE_S = 60.0
 PACKAGE = {
@@ -54,6 +57,7 @@ class Storefront:
     clock: SharedClock
     admin: httpx.Client
     operator: httpx.Client
+    chores: list[Chore]
 
     @property
     def store(self) -> Store:
@@ -99,6 +103,21 @@ class Storefront:
             ).all()
             due = session.scalars(select(Purchase).where(Purchase.look_at <= now)).all()
         return [f"{event.type} {event.problem}" for event in events] + [row.id for row in due]
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Does it on the loop of the server."""
+        loop = self.desk.inbox.loop
+        assert loop is not None
+        return asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE_S)
+
+    def chore(self, name: str) -> Any:
+        """What the inbox's process does by itself now and then, done now."""
+        (work,) = (chore.work for chore in self.chores if chore.name == name)
+
+        async def do() -> Any:
+            return await work()
+
+        return self.run(do())
 
     def post(self, path: str, status: int = 201, **body: Any) -> dict[str, Any]:
         answer = self.admin.post(f"/v1/organizations/org_a/groups/group_a/{path}", json=body)
@@ -187,6 +206,8 @@ def storefront(
         clock = SharedClock(datetime.fromtimestamp(stripe.control.now_s(), UTC))
         settings = Settings(data_dir=data_dir)
         served = stack.enter_context(serving(settings, clock, options))
+        inbox = served.app.state.api.desk.inbox
+        chores, inbox.chores = inbox.chores, []
         stripe.control.webhooks_to(f"{served.url}/webhooks/stripe", stripe.webhook_secret)
         operator = stack.enter_context(served.client("operator"))
         admin = stack.enter_context(served.client("admin"))
@@ -194,7 +215,7 @@ def storefront(
         group = {"id": "group_a", "name": "Group A"}
         _post(admin, "/v1/organizations/org_a/groups", group)
         _post(admin, "/v1/organizations/org_a/groups/group_a/billing", {})
-        yield Storefront(served, stripe, clock, admin, operator)
+        yield Storefront(served, stripe, clock, admin, operator, chores)
 
 
 def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> None:

@@ -59,3 +59,129 @@ def test_a_subscription_grants_each_month(front: Storefront) -> None:
     front.advance(month(front, bought) + 2 * 3600)
     assert [left for left, _ in front.grants().values()] == [2 * CREDITS] * 2
     assert not any(awaiting for _, awaiting in front.grants().values())
+
+
+def test_a_renewal_is_there_before_its_midnight_and_is_confirmed_by_its_invoice(
+    front: Storefront,
+) -> None:
+    bought = front.subscribe()
+    front.advance(month(front, bought) - 1800)
+    end = front.subscription(bought).current_period_end
+    assert end is not None
+    (placed,) = front.chore("renewals")
+    assert placed == f"stripe:{front.subscription(bought).provider_id}:{int(end.timestamp())}"
+    assert front.grants()[placed] == (CREDITS, True)
+    assert front.chore("renewals") == []
+    front.advance(3 * 3600)
+    assert front.grants()[placed] == (CREDITS, False)
+    assert front.credits() == 2
+
+
+def test_a_drafted_renewal_is_in_place_too(front: Storefront) -> None:
+    bought = front.subscribe()
+    front.advance(month(front, bought) + 60)
+    assert [awaiting for _, awaiting in front.grants().values()] == [False, True]
+
+
+def test_a_renewal_that_is_never_paid_is_revoked(front: Storefront) -> None:
+    bought = front.subscribe()
+    front.stripe.control.next_payments("failed", times=9)
+    front.advance(month(front, bought) + 2 * 3600)
+    assert front.subscription(bought).status == "past_due"
+    assert front.credits() == 2
+    front.advance(20 * 86_400)
+    assert front.subscription(bought).status == "canceled"
+    assert front.credits() == 1
+
+
+def test_without_renewals_ahead_only_what_is_paid_is_there(tmp_path: Path) -> None:
+    with storefront(tmp_path, renewals_awaiting=False) as front:
+        bought = front.subscribe()
+        front.advance(month(front, bought) + 60)
+        assert front.credits() == 1
+        front.advance(2 * 3600)
+        assert front.credits() == 2
+
+
+def test_what_is_cancelled_ends_with_its_period_and_can_be_resumed(front: Storefront) -> None:
+    bought = front.subscribe()
+    shown = front.post(f"subscriptions/{bought}/cancel", status=200)
+    assert shown["cancel_at_period_end"] is True
+    shown = front.post(f"subscriptions/{bought}/resume", status=200)
+    assert shown["cancel_at_period_end"] is False
+    front.post(f"subscriptions/{bought}/cancel", status=200)
+    front.advance(month(front, bought) - 1800)
+    assert front.chore("renewals") == []
+    front.advance(3 * 3600)
+    assert front.subscription(bought).status == "canceled"
+    assert front.credits() == 1
+
+
+def test_refunds_revoke_their_share_however_many_there_are(front: Storefront) -> None:
+    bought = front.buy(quantity=4)
+    front.pay(bought["id"])
+    client = front.stripe.client()
+    session = client.v1.checkout.sessions.retrieve(front.session_id(bought["id"]))
+    for part in (1_000, 2_000):
+        client.v1.refunds.create({"payment_intent": str(session.payment_intent), "amount": part})
+        front.deliver()
+    assert front.credits() == 1
+    client.v1.refunds.create({"payment_intent": str(session.payment_intent)})
+    front.deliver()
+    assert front.credits() == 0
+
+
+def test_a_refunded_renewal_is_found_by_its_payment_intent(front: Storefront) -> None:
+    bought = front.subscribe()
+    front.advance(month(front, bought) + 2 * 3600)
+    newest = front.stripe.control.all("charge")[-1]
+    front.stripe.client().v1.refunds.create({"charge": newest["id"]})
+    front.deliver()
+    assert [left for left, _ in front.grants().values()] == [CREDITS, 0]
+
+
+@pytest.mark.parametrize(("won", "left"), [(True, 2), (False, 0)])
+def test_a_dispute_takes_what_it_holds_back(front: Storefront, won: bool, left: int) -> None:
+    bought = front.buy()
+    front.pay(bought["id"])
+    (charge,) = front.stripe.control.all("charge")
+    dispute = front.stripe.control.dispute(charge["id"])
+    front.deliver()
+    assert front.credits() == 0
+    close = front.stripe.control.win_dispute if won else front.stripe.control.lose_dispute
+    close(dispute["id"])
+    front.deliver()
+    assert front.credits() == left
+
+
+def test_a_subscription_that_the_dashboard_deletes_ends_here_too(front: Storefront) -> None:
+    bought = front.subscribe()
+    front.stripe.client().v1.subscriptions.cancel(front.subscription(bought).provider_id)
+    front.deliver()
+    assert front.subscription(bought).ended_at is not None
+    assert front.credits() == 1
+
+
+def test_a_deleted_customer_is_followed_and_replaced(front: Storefront) -> None:
+    bought = front.subscribe()
+    (customer,) = front.stripe.control.all("customer")
+    front.stripe.client().v1.customers.delete(customer["id"])
+    front.deliver()
+    assert front.subscription(bought).status == "canceled"
+    again = front.buy()
+    front.pay(again["id"])
+    assert front.purchase(again["id"]).state == "paid"
+    assert front.unmatched() == []
+
+
+def test_deleting_a_group_ends_its_checkouts_and_subscriptions(front: Storefront) -> None:
+    bought = front.subscribe()
+    opened = front.buy()
+    answer = front.admin.delete("/v1/organizations/org_a/groups/group_a?confirm_name=Group%20A")
+    assert answer.is_success, answer.text
+    front.advance(1)
+    front.deliver()
+    assert front.subscription(bought).status == "canceled"
+    assert front.purchase(opened["id"]).state == "expired"
+    session = front.stripe.control.object(front.session_id(opened["id"]))
+    assert session["status"] == "expired"

@@ -1,6 +1,6 @@
 """Every request that we make to Stripe, in one place, and what its errors mean.
 
-The API version is pinned: the shapes that are read here and in `stripe_reading` are of it.
+The API version is pinned: the shapes that are read here and in `reading` are of it.
 What is sent never holds card data (Checkout's own page takes those), and what is raised or logged
 never holds a key. POSTs carry an idempotency key that is derived from our ids, so that a request
 which was cut off and is sent again has one effect. Reads return None for what Stripe does not have.
@@ -22,7 +22,7 @@ from stripe.params.checkout import SessionCreateParams, SessionCreateParamsLineI
 from api.errors import Refused
 from api.options import PaymentOptions
 from api.payments import metrics
-from api.payments.stripe_errors import (
+from api.payments.stripe.errors import (
     is_missing,
     is_request_error,
     outcome_of,
@@ -231,16 +231,16 @@ class StripeRequests:
         return session.url
 
     async def cancel_at_period_end(
-        self, subscription_id: str, purchase_id: str, at_ms: int, *, cancel: bool
+        self, subscription_id: str, purchase_id: str, turn: str, *, cancel: bool
     ) -> None:
-        """`cancel`: it ends with its period; else it goes on after all. The moment is part of the
-        key: what was cancelled and resumed may be cancelled again."""
+        """`cancel`: it ends with its period; else it goes on after all. What was cancelled and
+        resumed may be cancelled again, so each `turn` has a key of its own."""
         params: SubscriptionUpdateParams = {"cancel_at_period_end": cancel}
         word = "cancel" if cancel else "resume"
         await self.ask(
             f"subscription.{word}",
             self.v1.subscriptions.update_async(
-                subscription_id, params, {"idempotency_key": f"{word}:{purchase_id}:{at_ms}"}
+                subscription_id, params, {"idempotency_key": f"{word}:{purchase_id}:{turn}"}
             ),
         )
 

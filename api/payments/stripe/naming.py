@@ -16,8 +16,8 @@ from sqlalchemy import ColumnElement, select
 
 from api.payments.looking import Named, NotOurs, Purchases, Unknown
 from api.payments.settling import PurchaseKey
-from api.payments.stripe_client import ORGANIZATION, PURCHASE, StripeRequests
-from api.payments.stripe_reading import id_of
+from api.payments.stripe.client import ORGANIZATION, PURCHASE, StripeRequests
+from api.payments.stripe.reading import id_of
 from api.storage.purchases import (
     STRIPE,
     BillingProfile,

@@ -18,7 +18,7 @@ import stripe
 
 from api.payments import seen
 from api.payments.seen import Seen
-from api.payments.stripe_client import PAGE, StripeRequests
+from api.payments.stripe.client import PAGE, StripeRequests
 from api.storage.purchases import STRIPE
 
 DISPUTE_STATES: Final[dict[str, seen.DisputeState]] = {

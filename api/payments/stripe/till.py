@@ -18,16 +18,16 @@ from api.payments.looking import Asked, Looker, Named
 from api.payments.providers import Begun, Returns
 from api.payments.seen import Seen
 from api.payments.settling import PurchaseKey
-from api.payments.stripe_client import (
+from api.payments.stripe.client import (
     PAGE,
     PURCHASE,
     SESSION_LIFE,
     Sale,
     StripeRequests,
 )
-from api.payments.stripe_errors import is_about_customer, is_repeated_otherwise
-from api.payments.stripe_naming import StripeNaming
-from api.payments.stripe_reading import StripeReading, moment
+from api.payments.stripe.errors import is_about_customer, is_repeated_otherwise, is_request_error
+from api.payments.stripe.naming import StripeNaming
+from api.payments.stripe.reading import StripeReading, moment
 from api.rules.billing_profiles import customer_made
 from api.rules.change import Actor, Control
 from api.rules.purchases import session_made
@@ -88,7 +88,9 @@ class StripeProvider:
             return session.id
         found = await self.find_session(profile.stripe_customer_id, purchase)
         if found is None and purchase.state == "created":
-            await asyncio.to_thread(self._give_up, asked.key)
+            # Nobody was ever given a page to pay it on.
+            message = "No checkout was made for it in time."
+            await asyncio.to_thread(_close, self.control, asked.key, "expired", message)
         return found.id if found else None
 
     async def find_session(
@@ -125,17 +127,6 @@ class StripeProvider:
             has_ended = True
         return has_ended
 
-    def _give_up(self, key: PurchaseKey) -> None:
-        """Nobody was ever given a page to pay it on."""
-        with self.control.transaction(ACTOR, key.organization_id) as transaction:
-            change = transaction.change(key.organization_id, while_halted=True)
-            purchase = change.session.get_one(Purchase, (key.organization_id, key.purchase_id))
-            if purchase.session_id is None and purchase.state == "created":
-                purchase.state, purchase.message = "expired", "No checkout was made for it in time."
-                purchase.look_at = None
-                purchase.revision += 1
-                purchase.updated_at = change.now
-
 
 @dataclass(frozen=True, slots=True)
 class StripeTill:
@@ -157,9 +148,10 @@ class StripeTill:
 
     async def _set_cancel(self, key: PurchaseKey, *, cancel: bool) -> None:
         control = self.provider.control
-        subscription = await asyncio.to_thread(_subscription, control, key)
+        subscription, revision = await asyncio.to_thread(_subscription, control, key)
+        turn = f"{revision}:{_ms(control.clock())}"
         await self.provider.requests.cancel_at_period_end(
-            subscription.provider_id, key.purchase_id, _ms(control.clock()), cancel=cancel
+            subscription.provider_id, key.purchase_id, turn, cancel=cancel
         )
         await self.looker.look(key)
 
@@ -211,6 +203,9 @@ async def open_session(
                 raise
             session = again
         else:
+            if is_request_error(refused):
+                # Nothing mends that; the buyer is told why.
+                await asyncio.to_thread(_close, control, key, "failed", refused.message)
             raise
     await asyncio.to_thread(_write_session, control, key, session)
     return session
@@ -261,6 +256,17 @@ def _write_session(control: Control, key: PurchaseKey, session: stripe.checkout.
         session_made(change, key.purchase_id, session.id, session.url, look_at)
 
 
+def _close(control: Control, key: PurchaseKey, state: str, message: str) -> None:
+    """A purchase for which no session was made and none will be."""
+    with control.transaction(ACTOR, key.organization_id) as transaction:
+        change = transaction.change(key.organization_id, while_halted=True)
+        purchase = change.session.get_one(Purchase, (key.organization_id, key.purchase_id))
+        if purchase.session_id is None and purchase.state == "created":
+            purchase.state, purchase.message, purchase.look_at = state, message[:512], None
+            purchase.revision += 1
+            purchase.updated_at = change.now
+
+
 def _rows(control: Control, key: PurchaseKey) -> tuple[Purchase, BillingProfile]:
     with control.store.read() as session:
         purchase = session.get(Purchase, (key.organization_id, key.purchase_id))
@@ -278,12 +284,14 @@ def _profile(control: Control, organization_id: str, profile_id: str) -> Billing
     return profile
 
 
-def _subscription(control: Control, key: PurchaseKey) -> Subscription:
+def _subscription(control: Control, key: PurchaseKey) -> tuple[Subscription, int]:
+    """With how often its purchase was looked at."""
+    at = (key.organization_id, key.purchase_id)
     with control.store.read() as session:
-        row = session.get(Subscription, (key.organization_id, key.purchase_id))
-    if row is None:
-        raise not_found("subscription", key.purchase_id, "subscription_id")
-    return row
+        row = session.get(Subscription, at)
+        if row is None:
+            raise not_found("subscription", key.purchase_id, "subscription_id")
+        return row, session.get_one(Purchase, at).revision
 
 
 def _ms(at: datetime) -> int:
