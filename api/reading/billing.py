@@ -33,14 +33,6 @@ def open_profile(
     )
 
 
-def website(session: Session, organization_id: str, website_id: str) -> Website:
-    """Raises Refused (404) where there is none."""
-    row = session.get(Website, (organization_id, website_id))
-    if row is None:
-        raise not_found("website", website_id, "website_id")
-    return row
-
-
 def websites_of(session: Session, organization_id: str, group_id: str) -> Sequence[Website]:
     """The websites of a group, in the order of their names."""
     return session.scalars(

@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from api import reading
 from api.errors import conflict, forbidden, not_found
-from api.reading.billing import website
 from api.rules.keys import Scope
 from api.web.context import GROUP_EDITORS, READERS, Allow, Caller, path_id
 from schemas.records import UNASSIGNED, PoolKind
@@ -96,7 +95,7 @@ def require_own(
                 "Name a group of your own.",
             )
         return reading.group(session, organization_id, pool.id).name
-    row = website(session, organization_id, pool.id)
+    row = reading.website(session, organization_id, pool.id)
     if caller.group_id is not None and row.group_id != caller.group_id:
         raise not_found("website", pool.id, "website_id")
     if to_change and caller.scope is Scope.GROUP_ADMIN and row.group_id is None:

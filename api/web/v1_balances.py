@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -13,8 +13,9 @@ from api.reading.balances import PoolFigures, PoolId, grants_page, pool_figures,
 from api.storage.models import BillingGroup, Website
 from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses
-from api.web.context import READERS, Allow, Api, ApiPart, Caller, OrganizationId, path_id
-from api.web.pages import Page, Paging, after, bad_cursor, cursor_of
+from api.web.context import ApiPart, OrganizationId
+from api.web.pages import Paging, after, bad_cursor, cursor_of
+from api.web.pools import Pool, Reader, pool_route, require_own
 from api.web.shapes import balances as shapes
 from api.web.shapes.v1 import PoolKind
 from schemas.records import ID_LIMIT_CHARACTERS, INT64_MAX
@@ -25,7 +26,6 @@ router = APIRouter(
     route_class=KeyedRoute,
 )
 
-Reader = Annotated[Caller, Depends(Allow(READERS, "api"))]
 Name = tuple[str, bool]
 """A pool's name, and whether its group was deleted."""
 
@@ -74,48 +74,26 @@ def list_balances(
     )
 
 
-@router.get(
-    "/groups/{group_id}/balance",
+@pool_route(
+    router,
+    "GET",
+    "/balance",
     response_model=shapes.PoolByGrant,
-    responses=responses(Error, 404),
-    summary="What is left of a group's credits, by grant",
+    responses=responses(Error, 404, 409),
+    summary="What is left of the credits of a {pool}, by grant",
 )
-def get_group_balance(
-    api: ApiPart,
-    caller: Reader,
-    organization_id: OrganizationId,
-    group_id: Annotated[str, path_id("group_01ARZ3NDEKTSV4RRFFQ69G5FAV", "The group.")],
-    paging: Paging,
+def get_balance(
+    api: ApiPart, caller: Reader, organization_id: OrganizationId, pool: Pool, paging: Paging
 ) -> Response:
-    with api.store.read() as session:
-        name = reading.group(session, organization_id, group_id).name
-    return _by_grant(api, organization_id, ("group", group_id), name, paging)
-
-
-@router.get(
-    "/websites/{website_id}/balance",
-    response_model=shapes.PoolByGrant,
-    responses=responses(Error, 404),
-    summary="What is left of a website's credits, by grant",
-)
-def get_website_balance(
-    api: ApiPart,
-    caller: Reader,
-    organization_id: OrganizationId,
-    website_id: Annotated[str, path_id("web_3", "The website.")],
-    paging: Paging,
-) -> Response:
-    with api.store.read() as session:
-        name = reading.website(session, organization_id, website_id).name
-    return _by_grant(api, organization_id, ("website", website_id), name, paging)
-
-
-def _by_grant(api: Api, organization_id: str, pool: PoolId, name: str, paging: Page) -> Response:
     before, now = _grant_of(paging.cursor), api.control.clock()
+    with api.store.read() as session:
+        reading.organization(session, organization_id)
+        name = require_own(session, caller, organization_id, pool, to_change=False)
+    whose: PoolId = (pool.kind, pool.id)
     page = api.spend.soon(
-        grants_page, api.spend, organization_id, pool, limit=paging.limit + 1, before=before
+        grants_page, api.spend, organization_id, whose, limit=paging.limit + 1, before=before
     )
-    figures = pool_figures(api.spend, organization_id, *pool, now)
+    figures = pool_figures(api.spend, organization_id, *whose, now)
     grants = page.result()
     shown = grants[: paging.limit]
     last = shown[-1] if len(grants) > paging.limit else None

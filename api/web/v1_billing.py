@@ -76,7 +76,7 @@ def _bought(session: Session, organization_id: str, pool: Pool) -> dict[str, Any
     if pool.kind == "group":
         sites = billing.websites_of(session, organization_id, pool.id)
     else:
-        sites = [billing.website(session, organization_id, pool.id)]
+        sites = [reading.website(session, organization_id, pool.id)]
     return {
         "profile": shown_profile(profile) if profile else None,
         "partner_managed": profile is not None and profile.provider != STRIPE,

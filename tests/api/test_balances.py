@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from api.rules.groups import create_group, delete_group
+from api.rules.keys import Scope, create_key
 from api.rules.organizations import OrganizationSettings, create_organization
 from api.rules.websites import create_website
 from schemas import codec
@@ -165,8 +166,9 @@ def test_a_deleted_group_is_listed_as_such_and_has_no_page(shop: Shop) -> None:
     with shop.client() as client:
         listed = client.get(f"{BASE}/balances", params={"pool_id": "a"}).json()["items"]
         assert [(each["is_deleted"], each["balance_micro"]) for each in listed] == [(True, 0)]
-        for path in ("groups/a/balance", "groups/group_unassigned/balance", "websites/x/balance"):
+        for path in ("groups/a/balance", "websites/x/balance"):
             assert client.get(f"{BASE}/{path}").status_code == 404
+        assert client.get(f"{BASE}/groups/group_unassigned/balance").status_code == 409
 
 
 @pytest.mark.parametrize(
@@ -186,6 +188,17 @@ def test_any_text_may_be_asked_for(shop: Shop, pool_id: str) -> None:
     with shop.client() as client:
         answer = client.get(f"{BASE}/balances", params={"pool_id": pool_id})
     assert (answer.status_code, answer.json()["items"]) == (200, [])
+
+
+def test_a_key_of_one_group_sees_its_own_pools_by_grant(shop: Shop) -> None:
+    with shop.served.control.transaction(SETUP) as transaction:
+        secret = create_key(transaction, Scope.GROUP_ADMIN, "b's", ORG, group_id="b").secret
+    with httpx.Client(base_url=shop.served.url, auth=(secret, "")) as client:
+        seen = {
+            path: client.get(f"{BASE}/{path}/balance").status_code
+            for path in ("groups/a", "groups/b", "websites/web_3", "websites/web_4")
+        }
+    assert list(seen.values()) == [404, 200, 200, 404]
 
 
 def credits(shop: Shop, what: str, key: str, **parameters: str) -> httpx.Response:
