@@ -34,7 +34,7 @@ def endpoint(secret: str) -> Iterator[Endpoint]:
             status = held.status
             try:
                 signature = self.headers["Stripe-Signature"]
-                event = stripe.Webhook.construct_event(body, signature, secret)
+                event = stripe.Webhook.construct_event(body, signature, held.secret)
                 held.events.append(event)
             except stripe.SignatureVerificationError as error:
                 held.refused.append(str(error))

@@ -6,10 +6,11 @@
 
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import stripe
 
@@ -23,6 +24,13 @@ TOKEN = "control_of_the_tests"
 START_S = 30
 
 
+class Asked(NamedTuple):
+    method: str
+    path: str
+    query: str
+    body: str
+
+
 @dataclass(frozen=True, slots=True)
 class RunningStripe:
     """Where it is, how clients authenticate, and what drives it."""
@@ -31,10 +39,35 @@ class RunningStripe:
     api_key: str
     webhook_secret: str
     control: StripeControl
+    requests: list[Asked] = field(default_factory=list)
+    """Every request that was authenticated, oldest first: for `stripe_mock.refusals`."""
 
-    def client(self, **options: object) -> stripe.StripeClient:
-        """Stripe's own client, of this stand-in."""
-        return stripe.StripeClient(self.api_key, base_addresses={"api": self.url}, **options)  # type: ignore[arg-type]
+    _clients: list[stripe.RequestsClient] = field(default_factory=list)
+
+    def client(self, **options: Any) -> stripe.StripeClient:
+        """Stripe's own client, of this stand-in. What it opened is closed with the stand-in;
+        of what it does asynchronously nothing is (`asynchronous`)."""
+        http = stripe.RequestsClient()
+        self._clients.append(http)
+        return self._made(http, **options)
+
+    @asynccontextmanager
+    async def asynchronous(self, **options: Any) -> AsyncIterator[stripe.StripeClient]:
+        http = stripe.HTTPXClient()
+        try:
+            yield self._made(http, **options)
+        finally:
+            await http.close_async()
+
+    def close(self) -> None:
+        self.control.close()
+        for http in self._clients:
+            http.close()
+
+    def _made(self, http: stripe.HTTPClient, **options: Any) -> stripe.StripeClient:
+        return stripe.StripeClient(
+            self.api_key, base_addresses={"api": self.url}, http_client=http, **options
+        )
 
 
 @contextmanager
@@ -53,18 +86,22 @@ def running_stripe(
         chosen = free_port() if port is None else port
         started = threading.Event()
         settings = Settings(directory or Path(own), chosen, KEY, TOKEN, webhook_url, WEBHOOK_SECRET)
-        server = make_server(settings, started.set)
+        requests: list[Asked] = []
+        server = make_server(
+            settings, started.set, lambda *request: requests.append(Asked(*request))
+        )
         thread = threading.Thread(target=server.run, name="stripe", daemon=True)
         thread.start()
         assert started.wait(START_S), "the stand-in for Stripe did not start"
-        control = StripeControl(f"http://127.0.0.1:{chosen}", TOKEN)
+        control = StripeControl(settings.url, TOKEN)
+        running = RunningStripe(settings.url, KEY, WEBHOOK_SECRET, control, requests)
         try:
             if frozen:
                 control.freeze()
             control.webhook_rules(signed_at=signed_at, paused=paused)
-            yield RunningStripe(f"http://127.0.0.1:{chosen}", KEY, WEBHOOK_SECRET, control)
+            yield running
         finally:
-            control.close()
+            running.close()
             server.stop()
             thread.join(START_S)
             assert not thread.is_alive(), "the stand-in for Stripe did not stop"

@@ -78,7 +78,7 @@ def expanded(world: World, answer: Thing, paths: list[str]) -> Thing:
     held = copy.deepcopy(answer)
     for path in paths:
         parts = path.split(".")
-        if len(parts) > DEPTH_MAX + 1:
+        if len(parts) > DEPTH_MAX:
             raise Problem(f"You cannot expand more than {DEPTH_MAX} levels of a property.")
         _expand(world, held, parts, path)
     return held

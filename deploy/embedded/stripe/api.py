@@ -8,6 +8,7 @@ import binascii
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deploy.embedded.stripe.answers import expanded
+from deploy.embedded.stripe.handlers import Declined
 from deploy.embedded.stripe.parameters import checked, parse_form
 from deploy.embedded.stripe.problems import Problem
-from deploy.embedded.stripe.resources import Declined, find_endpoint
+from deploy.embedded.stripe.resources import find_endpoint
 from deploy.embedded.stripe.shapes import API_VERSION
 from deploy.embedded.stripe.store import Thing
 from deploy.embedded.stripe.world import World
@@ -31,10 +33,15 @@ FAULT_KINDS: Final = ("error", "lost", "rate_limited")
 never arrives (502). `rate_limited`: nothing is done, 429, which no key keeps."""
 
 
+OnRequest = Callable[[str, str, str, str], None]
+"""Told of each request that was authenticated: method, path, query, body."""
+
+
 class Api:
-    def __init__(self, world: World, key: str) -> None:
+    def __init__(self, world: World, key: str, on_request: OnRequest) -> None:
         self._world = world
         self._key = key
+        self._on_request = on_request
 
     async def answer(self, request: Request) -> Response:
         request_id = self._world.new_id("req_")[:18]
@@ -54,6 +61,7 @@ class Api:
         method, path = request.method, request.url.path
         endpoint, names = find_endpoint(method, path)
         body = await _body(request)
+        self._on_request(method, path, request.url.query, body)
         given = parse_form(f"{request.url.query}&{body}" if request.url.query else body)
         key = request.headers.get("Idempotency-Key") if method == "POST" else None
         asked = _digest(method, path, given)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from deploy.embedded.stripe.api import Api
+from deploy.embedded.stripe.api import Api, OnRequest
 from deploy.embedded.stripe.control import Control
 from deploy.embedded.stripe.pages import Pages
 from deploy.embedded.stripe.store import Store
@@ -44,7 +45,7 @@ class Settings:
         return f"http://{HOST}:{self.port}"
 
 
-def make_app(settings: Settings) -> Starlette:
+def make_app(settings: Settings, on_request: OnRequest) -> Starlette:
     settings.directory.mkdir(parents=True, exist_ok=True)
     store = Store(settings.directory / DATABASE)
     world = World(store, settings.url)
@@ -57,7 +58,7 @@ def make_app(settings: Settings) -> Starlette:
             store.set("endpoint", endpoint)
 
     async def ready(request: Request) -> Response:
-        return JSONResponse({"ready": True})
+        return JSONResponse({"ready": True, "pid": os.getpid()})
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -77,7 +78,7 @@ def make_app(settings: Settings) -> Starlette:
             Route("/health/ready", ready),
             *Control(world, webhooks, settings.token, settings.port).routes(),
             *Pages(world, settings.port).routes(),
-            Route("/{path:path}", Api(world, settings.key).answer, methods=methods),
+            Route("/{path:path}", Api(world, settings.key, on_request).answer, methods=methods),
         ],
         lifespan=lifespan,
     )
@@ -110,10 +111,14 @@ class Server(uvicorn.Server):
             await self._told.wait()
 
 
-def make_server(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> Server:
+def make_server(
+    settings: Settings,
+    on_ready: Callable[[], None] = lambda: None,
+    on_request: OnRequest = lambda method, path, query, body: None,
+) -> Server:
     """`on_ready` is called once it listens."""
     config = uvicorn.Config(
-        make_app(settings),
+        make_app(settings, on_request),
         host=HOST,
         port=settings.port,
         log_level="warning",

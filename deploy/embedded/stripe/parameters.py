@@ -101,6 +101,9 @@ def _fields(description: type) -> tuple[dict[str, Any], frozenset[str]]:
 def _value(given: Any, wanted: Any, path: str) -> Any:
     origin: Any = get_origin(wanted)
     choices = get_args(wanted) if origin in (Union, types.UnionType) else (wanted,)
+    if any(any(_words_of(choice)) for choice in choices):
+        # The library leaves enumerations open for what comes later; Stripe does not.
+        choices = tuple(choice for choice in choices if choice is not str)
     # An empty string unsets, where Stripe allows it; a number is one before it is text.
     ranked = sorted(choices, key=lambda choice: (choice is str, not _words_of(choice)))
     for choice in ranked:

@@ -110,8 +110,10 @@ class EmbeddedStripe:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PROBE_TIMEOUT_SECONDS)
         try:
             connection.request("GET", "/health/ready")
-            return connection.getresponse().status == HTTPStatus.OK
-        except (OSError, HTTPException):
+            answer = connection.getresponse()
+            # On a port that is taken, somebody else's stand-in may answer.
+            return answer.status == HTTPStatus.OK and json.load(answer).get("pid") == self.pid
+        except (OSError, HTTPException, ValueError, AttributeError):
             return False
         finally:
             connection.close()

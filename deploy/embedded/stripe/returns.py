@@ -99,7 +99,12 @@ def open_dispute(world: World, charge: Thing, amount: int | None, reason: str) -
         is_charge_refundable=False,
         payment_intent=charge["payment_intent"],
         payment_method_details={
-            "card": {"brand": "visa", "case_type": "chargeback", "network_reason_code": "10.4"},
+            "card": {
+                "brand": "visa",
+                "case_type": "chargeback",
+                "network": "visa",
+                "network_reason_code": "10.4",
+            },
             "type": "card",
         },
         reason=reason,
@@ -158,6 +163,7 @@ def _movement(world: World, dispute: Thing, amount: int) -> Thing:
         "object": "balance_transaction",
         "amount": amount,
         "available_on": now_s,
+        "balance_type": "payments",
         "created": now_s,
         "currency": dispute["currency"],
         "description": f"Chargeback {'withdrawal' if amount < 0 else 'reversal'}"

@@ -209,6 +209,9 @@ def update(world: World, path: Thing, params: Thing) -> Thing:
 
 def cancel(world: World, path: Thing, params: Thing) -> Thing:
     """At once."""
+    for name in ("invoice_now", "prorate"):
+        if params.get(name):
+            raise Problem(f"The stand-in for Stripe does not do what {name} asks.", param=name)
     subscription = world.get("subscription", path["id"], status=404)
     if subscription["status"] in ENDED:
         raise Problem(
