@@ -3,9 +3,6 @@
 Amounts are printed as exact decimals; the totals are the sums of the rows above them.
 """
 
-import csv
-import io
-import json
 from enum import StrEnum
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
@@ -15,8 +12,11 @@ import typer
 from cli.command_line import Commands, OrganizationOption
 from cli.configuration import load_settings
 from cli.errors import WRONG_SETTINGS, Failure
+from cli.report_formats import Format, FormatOption, json_text
+from cli.report_overage import report_overage
 from cli.tables import number, table, text
 from schemas.cycles import BillingCalendar, PeriodError
+from schemas.spreadsheets import csv_lines, guarded
 from warehouse.amounts import micro_text, pico_text
 from warehouse.connection import connect
 from warehouse.reports import Amounts, SpendReport, spend_report
@@ -29,7 +29,6 @@ AS_OF_WORDS: Final = {
 }
 MINUTE: Final = "%Y-%m-%d %H:%M"
 NOBODY: Final = {"member": "(no member)", "website": "(no website)"}
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class By(StrEnum):
@@ -45,10 +44,7 @@ class AsOf(StrEnum):
     KNOWN_NOW = "known-now"
 
 
-class Format(StrEnum):
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
+app.command("overage")(report_overage)
 
 
 @app.callback()
@@ -71,7 +67,7 @@ def spend(
         AsOf,
         typer.Option("--as", help="Groups as stamped, or by all membership facts known now."),
     ] = AsOf.STAMPED,
-    format_: Annotated[Format, typer.Option("--format")] = Format.TABLE,
+    format_: FormatOption = Format.TABLE,
 ) -> None:
     """Spend of an organization in a period, funded or not."""
     try:
@@ -96,7 +92,7 @@ def render(report: SpendReport, format_: str) -> str:
     """The report as text that ends with a newline."""
     match format_:
         case "json":
-            return json.dumps(_as_json(report), indent=2, ensure_ascii=False) + "\n"
+            return json_text(_as_json(report))
         case "csv":
             return _as_csv(report)
         case _:
@@ -136,18 +132,11 @@ def _as_csv(report: SpendReport) -> str:
     """Rows only: a total among them would be added up with them. One money column a currency."""
     currencies = sorted(report.total.money_pico)
     header = ["id", "name", *_fields(report, report.total)][:-1]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*header, *(f"money_{currency}" for currency in currencies)])
-    for row in report.rows:
-        cells = _cells(report, row.amounts, currencies)
-        writer.writerow([_unformulaic(row.id), _unformulaic(row.name), *cells])
-    return out.getvalue()
-
-
-def _unformulaic(text: str) -> str:
-    """A name that a spreadsheet would run as a formula is made text by a leading apostrophe."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    rows = [
+        [guarded(row.id), guarded(row.name), *_cells(report, row.amounts, currencies)]
+        for row in report.rows
+    ]
+    return csv_lines([[*header, *(f"money_{currency}" for currency in currencies)], *rows])
 
 
 def _as_table(report: SpendReport) -> str:

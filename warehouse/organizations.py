@@ -45,6 +45,12 @@ def find_organization(client: Any, organization_id: str) -> Organization:
     )
 
 
+def organization_names(client: Any) -> dict[str, str]:
+    """Of all organizations whose name has arrived."""
+    rows = client.query("SELECT organization_id, name FROM organizations").result_rows
+    return {row[0]: row[1] for row in rows}
+
+
 def billing_calendar(client: Any, organization_id: str) -> BillingCalendar:
     """By all settings that were applied; months in UTC before the first of them."""
     rows = client.query(_SETTINGS_QUERY, parameters={"organization": organization_id}).result_rows

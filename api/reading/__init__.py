@@ -2,7 +2,7 @@
 
 Lives here: whole lists in few statements (`tables`), the lists of `/v1` as queries (`lists`), the
 billing cycle a request is about (`billing_calendar`), spend (`spend`), single events (`usage`),
-what is left of credits (`balances`).
+what is left of credits (`balances`), and what none were left for (`overage`).
 May be imported: `api.storage`, `warehouse`, `schemas`. Never: rules, HTTP. Nothing here changes
 anything.
 """

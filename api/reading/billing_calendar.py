@@ -4,6 +4,7 @@ The settings are read from the facts that the control plane has given out, so th
 those of their time, here as in reports and in SQL.
 """
 
+from collections.abc import Collection
 from datetime import date, datetime
 
 from sqlalchemy import select
@@ -19,23 +20,30 @@ from schemas.records import OrganizationCreated, OrganizationSettings
 
 def billing_calendar(session: Session, organization_id: str) -> BillingCalendar:
     """By every fact that told the organization's settings, published or not."""
+    return billing_calendars(session, [organization_id])[organization_id]
+
+
+def billing_calendars(
+    session: Session, organization_ids: Collection[str]
+) -> dict[str, BillingCalendar]:
+    """As `billing_calendar`, of several organizations: a page of them, not all."""
     payloads = session.scalars(
         select(OutboxFact.payload).where(
-            OutboxFact.organization_id == organization_id,
+            OutboxFact.organization_id.in_(organization_ids),
             OutboxFact.topic == topics.MEMBERSHIPS,
             tells_settings(OutboxFact.payload),
         )
     )
-    changes = []
+    changes: dict[str, list[CalendarChange]] = {name: [] for name in organization_ids}
     for record in map(codec.decode_membership, payloads):
         fact = record.fact
         if isinstance(fact, OrganizationCreated | OrganizationSettings):
-            changes.append(
+            changes[record.organization_id].append(
                 CalendarChange(
                     record.effective_at, record.version, fact.billing_anchor_day, fact.time_zone
                 )
             )
-    return BillingCalendar(changes)
+    return {name: BillingCalendar(of_it) for name, of_it in changes.items()}
 
 
 def cycle_for(

@@ -6,12 +6,12 @@ it. `csv_plans` says what a file does.
 
 import csv
 import io
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from api.errors import invalid
+from schemas.spreadsheets import FORMULA, guarded
 
 ROWS_MAX: Final = 100_000
 FIELD_CHARACTERS_MAX: Final = 1_000
@@ -19,10 +19,6 @@ REQUIRED_COLUMNS: Final = ("group", "email")
 MEMBER_ID: Final = "member_id"
 """A column that may be missing: the exact id of a member, for those without an address too."""
 COLUMNS: Final = (*REQUIRED_COLUMNS, MEMBER_ID)
-
-FORMULA: Final = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-"""How a formula begins, to whatever spreadsheet; apostrophes in front are counted, so that a name
-that has one itself comes back with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +91,5 @@ def write_rows(rows: Iterable[tuple[str, str, str]]) -> str:
     written = io.StringIO(newline="")
     writer = csv.writer(written, quoting=csv.QUOTE_ALL)
     writer.writerow(COLUMNS)
-    writer.writerows([_written_cell(cell) for cell in row] for row in rows)
+    writer.writerows([guarded(cell) for cell in row] for row in rows)
     return written.getvalue()
-
-
-def _written_cell(text: str) -> str:
-    return f"'{text}" if FORMULA.match(text) else text
