@@ -7,11 +7,11 @@ integer of the currency's minor unit (cents), credits are integers of micro-cred
 """
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from msgspec import Meta, Struct, field
 
-from schemas.records import GrantKind, PoolKind
+from schemas.records import INT64_MAX, GrantKind, PoolKind
 
 VERSION: Final = 1
 MINOR_MAX: Final = 2**53 - 1
@@ -28,7 +28,7 @@ PartnerId = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[A-Za-z
 Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
 Packages = Annotated[int, Meta(ge=1, le=PACKAGES_MAX)]
 Minor = Annotated[int, Meta(ge=0, le=MINOR_MAX)]
-CreditsMicro = Annotated[int, Meta(ge=1, le=MINOR_MAX)]
+CreditsMicro = Annotated[int, Meta(ge=1, le=INT64_MAX)]
 Message = Annotated[str, Meta(max_length=MESSAGE_CHARACTERS_MAX)]
 Text = Annotated[str, Meta(max_length=256)]
 Address = Annotated[str, Meta(max_length=ADDRESS_CHARACTERS_MAX)]
@@ -232,7 +232,10 @@ class Envelope(Struct, frozen=True, kw_only=True):
     nothing."""
 
     type: Annotated[str, Meta(min_length=1, max_length=64)]
+    timestamp: Instant
 
+
+WEBHOOK_TYPES: Final = frozenset(str(event.__struct_config__.tag) for event in get_args(Webhook))
 
 MESSAGES: Final = {
     "charge-request": ChargeRequest,

@@ -5,6 +5,8 @@ is tried again with an alarm. What fits the contract but not what was sold is th
 """
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 from urllib.parse import urlsplit
 
 from api.payments import seen
@@ -12,7 +14,8 @@ from api.payments.partner_answers import PartnerUnclear, clean_message
 from api.payments.seen import Seen
 from schemas import partners as contract
 
-NO_CHARGE = ""
+YEARS: Final = range(2000, 2200)
+NO_CHARGE: Final = ""
 """Id of a session that never came to be: the partner made no charge, and will make none."""
 
 
@@ -79,6 +82,7 @@ def _check(found: contract.Purchase, organization_id: str, kind: str) -> None:
             raise PartnerUnclear(f"charge {charge.charge_id} is of another purchase")
         if charge.refunded_minor > charge.amount_minor:
             raise PartnerUnclear(f"more was refunded of {charge.charge_id} than was charged")
+        _check_times(charge.created_at, charge.updated_at, charge.paid_at)
         if subscription is not None:
             _check_period(charge, subscription)
 
@@ -88,6 +92,16 @@ def _check_period(charge: contract.Charge, subscription: contract.Subscription) 
         raise PartnerUnclear(f"charge {charge.charge_id} is of another subscription")
     if charge.period_start is None or charge.period_end is None:
         raise PartnerUnclear(f"charge {charge.charge_id} has no period")
+
+    _check_times(charge.period_start, charge.period_end)
+    _check_times(subscription.current_period_start, subscription.current_period_end)
+    _check_times(subscription.canceled_at)
+
+
+def _check_times(*times: datetime | None) -> None:
+    """Of our days, so that nothing that counts with them runs over."""
+    if any(at is not None and at.year not in YEARS for at in times):
+        raise PartnerUnclear("a time is not of our days")
 
 
 def _payments(charge: contract.Charge) -> tuple[seen.Payment, ...]:
@@ -125,7 +139,7 @@ def _invoice(charge: contract.Charge, kind: str, *, is_first: bool) -> seen.Invo
         charge.created_at,
         lines,
         _payments(charge),
-        charge.invoice_number,
+        clean_message(charge.invoice_number),
         (charge.paid_at or charge.created_at) if is_paid else None,
         _page(charge.invoice_url),
         _page(charge.invoice_pdf_url),

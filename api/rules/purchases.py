@@ -157,6 +157,23 @@ def session_made(
     return purchase
 
 
+def charge_asked(change: Change, purchase_id: str, look_at: datetime) -> None:
+    """A partner is about to be asked for the charge; from `look_at` on somebody else may go on with
+    it. A repeat changes nothing."""
+    purchase = change.session.get(Purchase, (change.organization_id, purchase_id))
+    if purchase is None:
+        raise not_found("purchase", purchase_id, "purchase_id")
+    if purchase.state != "created":
+        return
+    purchase.state = "awaiting_payment"
+    purchase.look_at = look_at
+    purchase.revision += 1
+    purchase.updated_at = change.now
+    change.session.flush()
+    after: dict[str, object] = {"state": purchase.state}
+    change.audit("purchase.begin", ("purchase", purchase_id), {"state": "created"}, after)
+
+
 def subscription_to_change(
     change: Change, pool_kind: PoolKind, pool_id: str, purchase_id: str, *, is_to_end: bool
 ) -> tuple[Subscription, bool]:
