@@ -15,6 +15,7 @@ from api.ingest import Ingest
 from api.options import ApiOptions, PaymentOptions
 from api.outbox.service import Outbox
 from api.payments.desk import make_desk
+from api.payments.partners.file import load_partners
 from api.reading.spend import Spend
 from api.rules.change import Control
 from api.scim import routes as scim_routes
@@ -23,6 +24,7 @@ from api.web import (
     credits,
     events,
     health,
+    partner_webhooks,
     teams_audit,
     teams_daily,
     teams_groups,
@@ -72,6 +74,7 @@ PARTS: Final = (
     scim_routes,
     events,
     webhooks,
+    partner_webhooks,
     health,
 )
 """The modules with routes, in the order in which the description has them."""
@@ -107,7 +110,12 @@ def create_app(
         Spend(settings),
         _limits(chosen),
         Ingest(settings, store, chosen.ingest_waiting_max),
-        make_desk(control, payments or PaymentOptions(), chosen.base_url),
+        make_desk(
+            control,
+            payments or PaymentOptions(),
+            chosen.base_url,
+            load_partners(settings.partners_file),
+        ),
     )
     # Keys are typed into this page, so no script may come from elsewhere; and many installations
     # have no way out to the network anyway.

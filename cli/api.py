@@ -7,7 +7,7 @@ from cli.errors import WRONG_SETTINGS, Failure
 
 if TYPE_CHECKING:
     from api.options import ApiOptions, PaymentOptions
-    from api.payments.partner_file import Partners
+    from api.payments.partners.file import Partners
     from schemas.settings import Settings
 
 Options = TypeVar("Options", "ApiOptions", "PaymentOptions")
@@ -40,7 +40,7 @@ def run_api(settings: "Settings", *, openapi: bool = False) -> None:
 
 def partners_of(settings: "Settings") -> "Partners":
     """What METERING_PARTNERS_FILE says. Raises Failure naming what is wrong."""
-    from api.payments.partner_file import WrongPartnersFile, load_partners
+    from api.payments.partners.file import WrongPartnersFile, load_partners
 
     try:
         return load_partners(settings.partners_file)

@@ -17,7 +17,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 from api.options import ApiOptions, PaymentOptions
-from api.payments.partner_file import Partners
+from api.payments.partners.file import Partners
 from cli.errors import WRONG_SETTINGS, Failure
 from cli.masking import MASK, without_secrets
 from schemas.settings import DEFAULT_DATA_DIR, Settings

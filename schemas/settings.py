@@ -52,7 +52,7 @@ class Settings(BaseSettings):
 
     database_url: str = ""
     partners_file: Path | None = None
-    """A TOML file (`api.payments.partner_file`): who charges organizations instead of Stripe."""
+    """A TOML file (`api.payments.partners.file`): who charges organizations instead of Stripe."""
 
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(9108, ge=0, le=65535)

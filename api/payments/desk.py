@@ -8,7 +8,11 @@ from typing import Final
 from api.options import PaymentOptions
 from api.payments.inbox import Chore, Inbox, drop_bodies
 from api.payments.looking import Looker, Provider
-from api.payments.providers import Payments, Returns
+from api.payments.partners.client import PartnerClient
+from api.payments.partners.file import Partners
+from api.payments.partners.provider import PartnerProvider
+from api.payments.partners.till import PartnerTill
+from api.payments.providers import Payments, Returns, Till
 from api.payments.renewals import Renewals
 from api.payments.stripe.client import StripeRequests
 from api.payments.stripe.till import StripeProvider, StripeTill
@@ -31,6 +35,9 @@ class Desk:
     looker: Looker
     inbox: Inbox
     stripe: StripeProvider | None
+    partners: Partners
+    partner_providers: dict[str, PartnerProvider]
+    """By the partner's name."""
 
     async def start(self) -> None:
         """Works in the background where anybody can be paid by."""
@@ -41,9 +48,11 @@ class Desk:
         await self.inbox.stop()
         if self.stripe is not None:
             await self.stripe.requests.close()
+        for partner in self.partner_providers.values():
+            await partner.client.close()
 
 
-def make_desk(control: Control, options: PaymentOptions, base_url: str) -> Desk:
+def make_desk(control: Control, options: PaymentOptions, base_url: str, partners: Partners) -> Desk:
     """Asks nobody anything yet."""
     providers: dict[str, Provider] = {}
     looker = Looker(control, providers, Options(place_unpaid_renewals=options.renewals_awaiting))
@@ -53,8 +62,17 @@ def make_desk(control: Control, options: PaymentOptions, base_url: str) -> Desk:
         stripe = StripeProvider(control, StripeRequests(options), Returns(page, page))
         till = StripeTill(stripe, looker)
         providers[STRIPE] = stripe
+    by_name = {
+        name: PartnerProvider(control, PartnerClient(partner))
+        for name, partner in partners.by_name.items()
+    }
+    tills: dict[str, Till] = {}
+    for name, provider in by_name.items():
+        providers[provider.provider] = provider
+        tills[name] = PartnerTill(provider, looker)
+    payments = Payments(till, tills, partners.names_by_organization)
     inbox = Inbox(control, looker, _chores(control, options, stripe))
-    return Desk(control, options, Payments(till), looker, inbox, stripe)
+    return Desk(control, options, payments, looker, inbox, stripe, partners, by_name)
 
 
 def _chores(

@@ -5,7 +5,8 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.web.gate import API_KEY_HEADER, API_KEY_PATHS, OPEN_PATHS
+from api.web.gate import API_KEY_HEADER, API_KEY_PATHS, is_open
+from schemas.partners import WEBHOOK_TYPES
 
 TAGS: Final = {
     "Billing groups (Cursor's shapes)": "Groups with their members and spend, as Cursor has them.",
@@ -69,6 +70,27 @@ SCHEMAS: Final[dict[str, dict[str, Any]]] = {
             },
             "website_id": {"type": "string"},
             "dimensions": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
+    },
+    "PartnerWebhook": {
+        "title": "PartnerWebhook",
+        "description": "`schemas/json_schema/partners/webhook.schema.json`",
+        "type": "object",
+        "required": ["type", "timestamp", "data"],
+        "properties": {
+            "type": {"type": "string", "enum": sorted(WEBHOOK_TYPES)},
+            "timestamp": {"type": "string", "format": "date-time"},
+            "data": {
+                "type": "object",
+                "required": ["purchase_id", "organization_id"],
+                "properties": {
+                    "purchase_id": {"type": "string", "examples": ["buy_01ARZ3NDEKTSV4RRFFQ69G"]},
+                    "organization_id": {"type": "string", "examples": ["org_acme"]},
+                    "charge_id": {"type": "string", "examples": ["ch_91"]},
+                    "subscription_id": {"type": "string", "examples": ["sub_4"]},
+                    "refunded_minor": {"type": "integer", "examples": [300]},
+                },
+            },
         },
     },
     "StripeEvent": {
@@ -135,7 +157,7 @@ def _refer_only(responses: dict[str, Any]) -> None:
 
 def _security(path: str) -> list[dict[str, list[str]]]:
     """Any one of them; an empty list says that none is needed."""
-    if path in OPEN_PATHS:
+    if is_open(path):
         return []
     if path in API_KEY_PATHS:
         return [{"api_key": []}, {"bearer": []}, {"basic": []}]

@@ -39,6 +39,8 @@ API_KEY_PATHS: Final = (
 )
 """Where the key may also come in the header `x-api-key`, as AthenaHQ's clients send it."""
 API_KEY_HEADER: Final = "x-api-key"
+PARTNERS_PATH: Final = "/webhooks/partners/"
+"""What comes behind it is one partner's name; each is signed by it."""
 DESCRIPTION_PATHS: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/openapi.json"})
 DESCRIPTION_FILES: Final = "/static-offline-docs/"
 
@@ -75,7 +77,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         path = scope["path"]
-        if path in OPEN_PATHS or path in DESCRIPTION_PATHS or path.startswith(DESCRIPTION_FILES):
+        if is_open(path):
             await self._app(scope, receive, self._guarded(send, path))
             return
         try:
@@ -129,6 +131,13 @@ class Gate:
             await send(message)
 
         return add
+
+
+def is_open(path: str) -> bool:
+    """Whether no key is asked for."""
+    if path.startswith(PARTNERS_PATH):
+        return "/" not in path.removeprefix(PARTNERS_PATH)
+    return path in OPEN_PATHS or path in DESCRIPTION_PATHS or path.startswith(DESCRIPTION_FILES)
 
 
 def _secret(authorization: str | None) -> str:

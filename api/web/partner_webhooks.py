@@ -14,10 +14,10 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from api.errors import Refused, invalid, unavailable
-from api.payments import partner_metrics
 from api.payments.inbox import Hint
-from api.payments.partner_file import Partner
-from api.payments.partner_signing import BadSignature, verify
+from api.payments.partners import metrics as partner_metrics
+from api.payments.partners.file import Partner
+from api.payments.partners.signing import BadSignature, verify
 from api.web.admission import with_body
 from api.web.answers import Error, Json, responses
 from api.web.context import Api, ApiPart

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from api.payments.partner_client import PartnerClient
-from api.payments.partner_file import Partner, parse_partners
+from api.payments.partners.client import PartnerClient
+from api.payments.partners.file import Partner, parse_partners
 from deploy.embedded.partner.app import BASE, Keys
 from deploy.embedded.partner.process import new_secret
 from deploy.embedded.partner.serving import in_thread

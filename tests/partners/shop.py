@@ -40,7 +40,7 @@ class Shop:
             terms = PackageTerms("1,000 credits", CREDITS_MICRO, PRICE_MINOR, "USD", True, True)
             create_package(transaction, terms, "pkg")
             create_group(transaction.change(ORGANIZATION), "Lab", "lab")
-        self.client = self.served.client("admin", timeout=60)
+        self.client = self.served.client("admin")
         self.reference.control("webhooks", mode="deliver", url=self.webhook_url)
         enabled = self.post("billing", {})
         assert enabled.json()["provider"] == PARTNER, enabled.text
@@ -137,4 +137,8 @@ def open_shop(reference: Reference, tmp_path: Path, partners_file: Path) -> Iter
     settings = Settings(data_dir=tmp_path / "metering", partners_file=partners_file)
     settings.data_dir.mkdir(exist_ok=True)
     with serving(settings) as served:
-        yield Shop(served, reference)
+        shop = Shop(served, reference)
+        try:
+            yield shop
+        finally:
+            shop.client.close()

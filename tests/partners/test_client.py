@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.payments.outward import Answer
-from api.payments.partner_answers import (
+from api.payments.partners.answers import (
     REFUSALS,
     PartnerRefused,
     PartnerUnclear,
@@ -15,7 +14,8 @@ from api.payments.partner_answers import (
     clean_message,
     read,
 )
-from api.payments.partner_file import parse_partners
+from api.payments.partners.file import parse_partners
+from api.payments.partners.outward import Answer
 from deploy.embedded.partner.app import Keys
 from deploy.embedded.partner.process import new_secret
 from schemas import partners as contract
@@ -120,7 +120,7 @@ async def test_a_declined_charge_is_an_answer_with_the_partners_words(reference:
 async def test_a_partner_that_is_not_there_leaves_it_open() -> None:
     keys = Keys(new_secret(), new_secret())
     partner = parse_partners(partner_toml("http://127.0.0.1:9/v1", keys)).by_name["reference"]
-    from api.payments.partner_client import PartnerClient
+    from api.payments.partners.client import PartnerClient
 
     async def no_pause(_seconds: float) -> None:
         await asyncio.sleep(0)

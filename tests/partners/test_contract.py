@@ -21,9 +21,9 @@ import httpx
 import jsonschema
 import pytest
 
-from api.payments.partner_client import PartnerClient
-from api.payments.partner_file import Partner, load_partners
-from api.payments.partner_signing import signed_headers
+from api.payments.partners.client import PartnerClient
+from api.payments.partners.file import Partner, load_partners
+from api.payments.partners.signing import signed_headers
 from deploy.embedded.partner.process import new_secret
 from schemas import partners as contract
 from tests.partners.conftest import Reference, charge_request

@@ -9,9 +9,9 @@ import jsonschema
 import msgspec
 import pytest
 
-from api.payments.partner_answers import REFUSALS
-from api.payments.partner_file import parse_partners
-from api.payments.partner_signing import signed_headers
+from api.payments.partners.answers import REFUSALS
+from api.payments.partners.file import parse_partners
+from api.payments.partners.signing import signed_headers
 from deploy.embedded.child import PROJECT_ROOT
 from schemas import partners as contract
 from tests.schemas.generate import SCHEMAS

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from api.payments.outward import (
+from api.payments.partners.outward import (
     ANSWER_BYTES_MAX,
     BadAnswer,
     ForbiddenAddress,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.payments.partner_file import WrongPartnersFile, load_partners, parse_partners
+from api.payments.partners.file import WrongPartnersFile, load_partners, parse_partners
 from deploy.embedded.partner.app import Keys
 from deploy.embedded.partner.process import EmbeddedPartner, new_secret
 from tests.partners.conftest import partner_toml

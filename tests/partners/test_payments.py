@@ -32,7 +32,7 @@ def test_a_charge_that_succeeds_is_granted_at_once_and_once(shop: Shop) -> None:
     assert charge["amount_minor"] == 3 * PRICE_MINOR
     assert shop.grants() == {charge["charge_id"]: (3 * CREDITS_MICRO, 3 * CREDITS_MICRO)}
     (invoice,) = shop.get("invoices")["items"]
-    assert invoice["amount_paid_minor"] == 3 * PRICE_MINOR
+    assert invoice["amount_minor"] == 3 * PRICE_MINOR
     assert shop.unmatched() == []
 
 
@@ -178,8 +178,8 @@ def test_a_subscription_that_ends_at_the_partner_ends_here(shop: Shop) -> None:
 
 def test_a_group_that_is_deleted_is_charged_no_more(shop: Shop) -> None:
     shop.bought("monthly")
-    client = shop.client
-    assert client.delete("/v1/organizations/org_a/groups/lab").status_code in (200, 204)
+    where = "/v1/organizations/org_a/groups/lab"
+    assert shop.client.delete(where, params={"confirm_name": "Lab"}).status_code == 204
     shop.served.app.state.api.desk.inbox.wake()
     shop.until(lambda: shop.reference.state()["subscriptions"][0]["status"] == "canceled")
     shop.until(lambda: shop.subscription().status == "canceled")
@@ -255,59 +255,43 @@ def test_a_type_that_is_not_known_is_kept_and_does_nothing(shop: Shop) -> None:
     assert shop.unmatched() == []
 
 
-@pytest.mark.parametrize(
-    ("forged", "said"),
-    [
-        ({"secret": new_secret()}, "No matching signature"),
-        ({"age_s": 400}, "too old"),
-        ({"age_s": -400}, "too new"),
-    ],
-)
-def test_a_forged_webhook_is_refused_and_not_kept(
-    shop: Shop, forged: dict[str, Any], said: str
-) -> None:
-    told = shop.reference.control(
-        "webhooks/forge", type="charge.refunded", data={"purchase_id": "x"}, **forged
-    )
-    assert told["status"] == 401
-    assert "bad_signature" in told["body"]
-    assert said in told["body"]
+FORGED = [
+    ({"secret": new_secret()}, "No matching signature"),
+    ({"age_s": 400}, "too old"),
+    ({"age_s": -400}, "too new"),
+]
+
+
+def test_a_forged_webhook_is_refused_and_not_kept(shop: Shop) -> None:
+    data = {"purchase_id": "x", "organization_id": "org_a"}
+    # Signed well, but with the secret of the other direction: a request of ours, sent back to us.
+    reflected = ({"secret": shop.reference.keys.signing}, "No matching signature")
+    for forged, said in [*FORGED, reflected]:
+        told = shop.reference.control("webhooks/forge", type="charge.refunded", data=data, **forged)
+        assert told["status"] == 401
+        assert "bad_signature" in told["body"]
+        assert said in told["body"]
+    for path in ("unknown", "Reference", "reference/", "reference/more", ""):
+        answer = httpx.post(f"{shop.served.url}/webhooks/partners/{path}", content=b"{}")
+        assert answer.status_code in (401, 404, 405, 307)
     assert shop.rows(ProviderEvent) == []
 
 
-def test_a_request_of_ours_sent_back_to_us_is_refused(shop: Shop) -> None:
-    """Signed well, but with the secret of the other direction."""
-    told = shop.reference.control(
-        "webhooks/forge",
-        type="charge.refunded",
-        data={"purchase_id": "x", "organization_id": "org_a"},
-        secret=shop.reference.keys.signing,
-    )
-    assert told["status"] == 401
+UNFIT: list[dict[str, Any]] = [
+    {},
+    {"purchase_id": "buy_1"},
+    {"purchase_id": "", "organization_id": "org_a"},
+    {"purchase_id": "a\x00b", "organization_id": "org_a"},
+    {"purchase_id": "a" * 300, "organization_id": "org_a"},
+    {"purchase_id": 1, "organization_id": "org_a"},
+]
 
 
-@pytest.mark.parametrize("path", ["unknown", "Reference", "reference/", "reference/more", ""])
-def test_only_the_partners_own_address_takes_its_webhooks(shop: Shop, path: str) -> None:
-    answer = httpx.post(f"{shop.served.url}/webhooks/partners/{path}", content=b"{}")
-    assert answer.status_code in (401, 404, 405, 307)
-    assert shop.rows(ProviderEvent) == []
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        {},
-        {"purchase_id": "buy_1"},
-        {"purchase_id": "", "organization_id": "org_a"},
-        {"purchase_id": "a\x00b", "organization_id": "org_a"},
-        {"purchase_id": "a" * 300, "organization_id": "org_a"},
-        {"purchase_id": 1, "organization_id": "org_a"},
-    ],
-)
-def test_what_is_signed_and_does_not_fit_is_told_so(shop: Shop, data: dict[str, Any]) -> None:
-    told = shop.reference.control("webhooks/forge", type="charge.succeeded", data=data)
-    assert told["status"] == 400
-    assert "invalid_request" in told["body"]
+def test_what_is_signed_and_does_not_fit_is_told_so(shop: Shop) -> None:
+    for data in UNFIT:
+        told = shop.reference.control("webhooks/forge", type="charge.succeeded", data=data)
+        assert told["status"] == 400
+        assert "invalid_request" in told["body"]
     assert shop.rows(ProviderEvent) == []
 
 
@@ -358,7 +342,7 @@ def _ask(shop: Shop, method: str, target: str, body: dict[str, Any]) -> dict[str
     """As our client would, by hand."""
     import json
 
-    from api.payments.partner_signing import signed_headers
+    from api.payments.partners.signing import signed_headers
 
     text = json.dumps(body)
     headers = signed_headers(text, [shop.reference.keys.signing]) | {

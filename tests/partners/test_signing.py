@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.payments.partner_signing import BadSignature, signed_headers, verify
+from api.payments.partners.signing import BadSignature, signed_headers, verify
 from deploy.embedded.partner.process import new_secret
 
 BODY = '{"type":"charge.refunded"}'

@@ -1,8 +1,8 @@
 """A partner as a provider of the inbox: which purchase a webhook is about, and what is true of it.
 
 A look always asks first what the partner knows of the purchase. Where that is nothing and the
-purchase still waits, the charge is asked for, with the key that it always has: so a buyer's request,
-a repeat after a time-out and a process that goes on with what another left are all the same.
+purchase still waits, the charge is asked for, with the key that it always has: so a buyer's
+request, a repeat after a time-out and a process that goes on with what another left are the same.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ import structlog
 
 from api.errors import Refused, unavailable
 from api.payments.looking import Asked, Named, NotOurs, Purchases, Unknown
-from api.payments.partner_answers import PartnerRefused, PartnerUnclear
-from api.payments.partner_client import PartnerClient
-from api.payments.partner_reading import Expected, never_charged, seen_of
+from api.payments.partners.answers import PartnerRefused, PartnerUnclear
+from api.payments.partners.client import PartnerClient
+from api.payments.partners.reading import Expected, never_charged, seen_of
 from api.payments.seen import Seen
 from api.payments.settling import PurchaseKey
 from api.rules.change import Control

@@ -31,7 +31,7 @@ from pydantic import (
     model_validator,
 )
 
-from api.payments.outward import Network, may_connect
+from api.payments.partners.outward import Network, may_connect
 
 FILE_BYTES_MAX: Final = 4 << 20
 PARTNERS_MAX: Final = 100
@@ -134,6 +134,10 @@ class Partners:
                         f"{other.name}'s already; one partner manages an organization"
                     )
         _refuse_shared_secrets(self.by_name.values())
+
+    @property
+    def names_by_organization(self) -> dict[str, str]:
+        return {each: partner.name for each, partner in self._by_organization.items()}
 
     def of(self, organization_id: str) -> Partner | None:
         """Who manages the organization's payments, if any partner does."""

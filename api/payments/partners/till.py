@@ -9,8 +9,8 @@ import structlog
 
 from api.errors import Refused, conflict, not_found
 from api.payments.looking import Looker
-from api.payments.partner_answers import PartnerRefused, PartnerUnclear
-from api.payments.partner_provider import PartnerProvider, partner_unavailable
+from api.payments.partners.answers import PartnerRefused, PartnerUnclear
+from api.payments.partners.provider import PartnerProvider, partner_unavailable
 from api.payments.providers import Begun, Returns
 from api.payments.settling import PurchaseKey
 from api.rules.change import Actor

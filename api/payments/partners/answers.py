@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from api.payments.outward import Answer
-from api.payments.partner_file import Partner
+from api.payments.partners.file import Partner
+from api.payments.partners.outward import Answer
 from schemas import partners as contract
 
 REFUSALS: Final = {

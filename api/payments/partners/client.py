@@ -16,11 +16,11 @@ from urllib.parse import quote, urlencode
 import httpx
 import msgspec
 
-from api.payments import partner_metrics
-from api.payments.outward import BadAnswer, OutwardClient, Resolve, resolve
-from api.payments.partner_answers import PartnerRefused, PartnerUnclear, check_page, read
-from api.payments.partner_file import Partner
-from api.payments.partner_signing import signed_headers
+from api.payments.partners import metrics as partner_metrics
+from api.payments.partners.answers import PartnerRefused, PartnerUnclear, check_page, read
+from api.payments.partners.file import Partner
+from api.payments.partners.outward import BadAnswer, OutwardClient, Resolve, resolve
+from api.payments.partners.signing import signed_headers
 from schemas import partners as contract
 
 VERSION_HEADER: Final = "metering-contract-version"

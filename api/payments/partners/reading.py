@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from api.payments import seen
-from api.payments.partner_answers import PartnerUnclear, clean_message
+from api.payments.partners.answers import PartnerUnclear, clean_message
 from api.payments.seen import Seen
 from schemas import partners as contract
 
