@@ -153,7 +153,7 @@ class _Judge:
         if invoice.billing_reason not in (FIRST, RENEWAL):
             if invoice.status == "paid" and paid.paid_minor > paid.taken_minor:
                 why = f"its billing reason is {invoice.billing_reason or 'unknown'}"
-                self._not_granted(invoice, "not_sold", why)
+                self._not_granted(invoice, "not_sold", "it", why)
             return
         for line in lines:
             self._of_period.setdefault(line.period_start, (invoice, line))
@@ -161,10 +161,10 @@ class _Judge:
             if not wrong:
                 self._line(invoice, line, paid, is_first=line is lines[0])
             elif invoice.status == "paid" and not paid.is_all_taken:
-                self._not_granted(invoice, "does_not_fit", wrong)
+                self._not_granted(invoice, "does_not_fit", f"its line {line.id}", wrong)
 
-    def _not_granted(self, invoice: Invoice, code: str, why: str) -> None:
-        message = f"Invoice {invoice.id} is paid, but nothing was granted for it: {why}."
+    def _not_granted(self, invoice: Invoice, code: str, what: str, why: str) -> None:
+        message = f"Invoice {invoice.id} is paid, but nothing was granted for {what}: {why}."
         self.problems.append(Problem("invoice", invoice.id, code, message))
 
     def _line(self, invoice: Invoice, line: Line, paid: Money, *, is_first: bool) -> None:

@@ -5,12 +5,10 @@ the provider takes time, so whoever looks reads `revision_of` first and passes i
 counts it up, also one that changes nothing, and an older look is `Stale`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, cast
 
-from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -31,7 +29,7 @@ from api.payments.terms import (
 from api.rules.change import Actor, Change, Control
 from api.rules.credits import NewGrant, grant, revoke
 from api.storage.ledgers import Grant
-from api.storage.purchases import BillingProfile, BoughtGrant, ProviderEvent, Purchase
+from api.storage.purchases import BillingProfile, BoughtGrant, Purchase
 from schemas.records import MICRO, GrantKind, PoolKind
 
 SOURCE_LIMIT_CHARACTERS: Final = 255
@@ -72,15 +70,14 @@ def settle(
     expected_revision: int,
     seen: Seen,
     options: Options = DEFAULTS,
-    events: Sequence[str] = (),
 ) -> Settled:
-    """Makes true what the provider says; `events` led to it and are done with it.
+    """Makes true what the provider says.
 
     Where no pool can take the credits (its group was deleted, or it is full), what was paid is put
     down as unmatched, and all else is done. Raises Stale where the look is too old, Refused (503)
     where nothing can be written now.
     """
-    work = _Work(control, key, expected_revision, seen, options, tuple(events))
+    work = _Work(control, key, expected_revision, seen, options)
     try:
         return work.write(None)
     except Refused as refusal:
@@ -96,7 +93,6 @@ class _Work:
     expected_revision: int
     seen: Seen
     options: Options
-    events: tuple[str, ...]
     has_granted: bool = False
 
     def write(self, refusal: Refused | None) -> Settled:
@@ -128,11 +124,6 @@ class _Work:
         differences += write.differences
         differences += bookkeeping.put_aside(change, purchase, seen, problems)
         purchase.revision += 1
-        change.session.execute(
-            update(ProviderEvent)
-            .where(ProviderEvent.provider == purchase.provider, ProviderEvent.id.in_(self.events))
-            .values(processed_at=change.now, problem="")
-        )
         change.session.flush()
         return Settled(purchase.revision, tuple(differences), problems)
 

@@ -25,11 +25,10 @@ from api.storage.ledgers import AuditEntry, Grant, OutboxFact
 from api.storage.purchases import (
     BoughtGrant,
     Invoice,
-    ProviderEvent,
     Subscription,
 )
 from schemas.records import INT64_MAX
-from tests.api.conftest import ADMIN, Clock
+from tests.api.conftest import ADMIN
 from tests.payments import pictures
 from tests.payments.purchases import (
     MONTH,
@@ -221,28 +220,6 @@ def test_what_the_database_knows_better_is_stale_not_a_crash(control: Control) -
     with pytest.raises(Stale):
         settle(control, key, 0, FIRST)
     assert list(grants(control)) == ["strange"]
-
-
-def test_the_events_that_led_to_it_are_done(control: Control, clock: Clock) -> None:
-    key = new_purchase(control)
-    with control.change("org_a", ADMIN) as change:
-        for number in range(3):
-            row = ProviderEvent(
-                provider="stripe",
-                id=f"evt_{number}",
-                type="checkout.session.completed",
-                object_kind="checkout.session",
-                object_id="cs_1",
-                body=b"{}",
-                created_at=clock.now,
-                received_at=clock.now,
-                next_attempt_at=clock.now,
-            )
-            change.session.add(row)
-    settle(control, key, 0, PAID, events=("evt_0", "evt_2"))
-    with control.store.read() as session:
-        listed = session.scalars(select(ProviderEvent).order_by(ProviderEvent.id))
-        assert [row.processed_at is not None for row in listed] == [True, False, True]
 
 
 def test_a_purchase_is_only_seen_by_its_provider(control: Control) -> None:
