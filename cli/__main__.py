@@ -282,7 +282,7 @@ _delegate("api", "cli.control_plane", "Run the control plane's API until SIGTERM
 _delegate("groups", "cli.groups", "Billing groups, by hand and by file.", adopting=True)
 _delegate("keys", "cli.keys", "API keys and SCIM tokens.", adopting=True)
 _delegate("facts", "cli.facts_import", "Facts, after a restored backup.", adopting=True)
-_delegate("report", "cli.report", "Spend for a period, as table, CSV or JSON.")
+_delegate("report", "cli.report", "Spend, credits and overage, as table, CSV or JSON.")
 _delegate("explain", "cli.explain", "Why an event cost what it cost.")
 _delegate("dead-letters", "cli.dead_letters", "List, show and replay what was refused.")
 _delegate("verify", "cli.verification", "The crash proof: kill parts, compare with a model.")

@@ -12,6 +12,7 @@ import typer
 from cli.command_line import Commands, OrganizationOption
 from cli.configuration import load_settings
 from cli.errors import WRONG_SETTINGS, Failure
+from cli.report_credits import report_credits
 from cli.report_formats import Format, FormatOption, json_text
 from cli.report_overage import report_overage
 from cli.tables import number, table, text
@@ -44,6 +45,7 @@ class AsOf(StrEnum):
     KNOWN_NOW = "known-now"
 
 
+app.command("credits")(report_credits)
 app.command("overage")(report_overage)
 
 
