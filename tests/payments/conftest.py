@@ -1,5 +1,24 @@
 """Databases of both kinds with an organization, a group, and a purchase to be settled."""
 
-from tests.api.conftest import clock, control, empty_database, postgresql_server, store
+import pytest
 
-__all__ = ["clock", "control", "empty_database", "postgresql_server", "store"]
+from api.rules.change import Control
+from api.storage.store import Store
+from tests.api.conftest import (
+    Clock,
+    clock,
+    control,
+    empty_database,
+    new_control,
+    postgresql_server,
+    sqlite_store,
+    store,
+)
+
+__all__ = ["clock", "control", "empty_database", "postgresql_server", "sqlite_store", "store"]
+
+
+@pytest.fixture
+def sqlite_control(sqlite_store: Store, clock: Clock) -> Control:
+    """For what does not depend on the database."""
+    return new_control(sqlite_store, clock)

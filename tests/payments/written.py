@@ -31,13 +31,21 @@ def purchase_row(control: Control, key: PurchaseKey) -> Purchase:
 def worker_of(control: Control) -> Worker:
     """A worker that was sent everything; it must have refused nothing."""
     worker = Worker()
+    tell(worker, control)
+    return worker
+
+
+def tell(worker: Worker, control: Control, after: int = 0) -> int:
+    """Sends it what the outbox has beyond a row; the last row."""
     with control.store.read() as session:
-        for row in session.scalars(select(OutboxFact).order_by(OutboxFact.id)):
+        facts = select(OutboxFact).where(OutboxFact.id > after).order_by(OutboxFact.id)
+        for row in session.scalars(facts):
             worker.now = row.created_at
             outcome = worker.receive_fact(row.topic, row.payload, row.organization_id.encode())
             assert outcome.rejected is None, outcome.rejected
             assert outcome.applied is not None
-    return worker
+            after = row.id
+    return after
 
 
 def left_in_pool(control: Control, group_id: str = "group_a") -> int:
