@@ -11,6 +11,8 @@ import pytest
 
 from api.payments.partners.client import PartnerClient
 from api.payments.partners.file import Partner, parse_partners
+from api.storage.migrate import migrate
+from api.storage.store import Store
 from deploy.embedded.partner.app import BASE, Keys
 from deploy.embedded.partner.process import new_secret
 from deploy.embedded.partner.serving import in_thread
@@ -73,6 +75,16 @@ def reference(tmp_path: Path) -> Iterator[Reference]:
     with in_thread(directory, free_port(), keys) as url:
         partner = parse_partners(partner_toml(url + BASE, keys)).by_name["reference"]
         yield Reference(url, partner, keys, directory)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy: migrating takes longer than most of these tests."""
+    file = tmp_path_factory.mktemp("migrated") / "control-plane.sqlite"
+    store = Store(f"sqlite:///{file}")
+    migrate(store)
+    store.close()
+    return file
 
 
 def charge_request(purchase_id: str = "purchase_1", **changed: Any) -> ChargeRequest:

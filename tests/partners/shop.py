@@ -1,5 +1,6 @@
 """An API that sells by a reference partner: both over real HTTP, on one SQLite database."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,14 +16,16 @@ from api.rules.groups import create_group
 from api.rules.packages import PackageTerms, create_package
 from api.storage.ledgers import Grant
 from api.storage.purchases import ProviderEvent, Purchase, Subscription, Unmatched
+from deploy.embedded.partner.app import BASE
 from schemas.settings import Settings
 from tests.api.conftest import ADMIN
 from tests.api.serving import Served, serving
-from tests.partners.conftest import Reference
+from tests.partners.conftest import Reference, partner_toml
 
 CREDITS_MICRO = 1_000_000_000
 PRICE_MINOR = 1_000
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
+SHORT_S = 1
 ORGANIZATION = "org_a"
 PARTNER = "partner:reference"
 
@@ -133,9 +136,15 @@ class Shop:
 
 
 @contextmanager
-def open_shop(reference: Reference, tmp_path: Path, partners_file: Path) -> Iterator[Shop]:
-    settings = Settings(data_dir=tmp_path / "metering", partners_file=partners_file)
-    settings.data_dir.mkdir(exist_ok=True)
+def open_shop(
+    reference: Reference, tmp_path: Path, migrated: Path, timeout_s: float = SHORT_S
+) -> Iterator[Shop]:
+    """Buyers wait for the partner as long as `timeout_s` an attempt."""
+    file = tmp_path / "partners.toml"
+    file.write_text(partner_toml(reference.url + BASE, reference.keys, timeout_s=timeout_s))
+    settings = Settings(data_dir=tmp_path / "metering", partners_file=file)
+    settings.data_dir.mkdir()
+    shutil.copy(migrated, settings.data_dir / "control-plane.sqlite")
     with serving(settings) as served:
         shop = Shop(served, reference)
         try:

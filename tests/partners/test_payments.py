@@ -9,20 +9,15 @@ import httpx
 import pytest
 
 from api.storage.purchases import ProviderEvent
-from deploy.embedded.partner.app import BASE
 from deploy.embedded.partner.process import new_secret
 from deploy.embedded.partner.serving import BOOKS_FILE
-from tests.partners.conftest import Reference, partner_toml
+from tests.partners.conftest import Reference
 from tests.partners.shop import CREDITS_MICRO, PARTNER, PRICE_MINOR, Shop, open_shop
-
-SHORT_S = 1
 
 
 @pytest.fixture
-def shop(reference: Reference, tmp_path: Path) -> Iterator[Shop]:
-    file = tmp_path / "partners.toml"
-    file.write_text(partner_toml(reference.url + BASE, reference.keys, timeout_s=SHORT_S))
-    with open_shop(reference, tmp_path, file) as opened:
+def shop(reference: Reference, tmp_path: Path, migrated: Path) -> Iterator[Shop]:
+    with open_shop(reference, tmp_path, migrated) as opened:
         yield opened
 
 
