@@ -25,6 +25,7 @@ from api.web import (
     events,
     health,
     partner_webhooks,
+    returned,
     teams_audit,
     teams_daily,
     teams_groups,
@@ -76,6 +77,7 @@ PARTS: Final = (
     webhooks,
     partner_webhooks,
     health,
+    returned,
 )
 """The modules with routes, in the order in which the description has them."""
 

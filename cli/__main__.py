@@ -281,6 +281,8 @@ def _delegate(
 _delegate("api", "cli.control_plane", "Run the control plane's API until SIGTERM.", adopting=True)
 _delegate("groups", "cli.groups", "Billing groups, by hand and by file.", adopting=True)
 _delegate("keys", "cli.keys", "API keys and SCIM tokens.", adopting=True)
+_delegate("packages", "cli.packages", "Packages of credits that are sold.", adopting=True)
+_delegate("credits", "cli.credits", "Credits that are bought.", adopting=True)
 _delegate("facts", "cli.facts_import", "Facts, after a restored backup.", adopting=True)
 _delegate("report", "cli.report", "Spend, credits and overage, as table, CSV or JSON.")
 _delegate("explain", "cli.explain", "Why an event cost what it cost.")

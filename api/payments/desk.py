@@ -12,7 +12,7 @@ from api.payments.partners.client import PartnerClient
 from api.payments.partners.file import Partners
 from api.payments.partners.provider import PartnerProvider
 from api.payments.partners.till import PartnerTill
-from api.payments.providers import Payments, Returns, Till
+from api.payments.providers import RETURN_PATH, Payments, Returns, Till
 from api.payments.renewals import Renewals
 from api.payments.stripe.client import StripeRequests
 from api.payments.stripe.till import StripeProvider, StripeTill
@@ -20,7 +20,6 @@ from api.payments.terms import Options
 from api.rules.change import Control
 from api.storage.purchases import STRIPE
 
-RETURN_PATH: Final = "/billing/return"
 RENEWALS_EVERY: Final = timedelta(minutes=1)
 FORGET_EVERY: Final = timedelta(hours=6)
 

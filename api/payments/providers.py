@@ -9,9 +9,15 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from api.errors import Refused, conflict
-from api.storage.purchases import STRIPE
+from api.reading.billing import open_profile
+from api.rules.change import Change
+from api.storage.purchases import STRIPE, Purchase
+from schemas.records import PoolKind
 
+ProfileKind = Literal["standard", "partner_managed"]
 PARTNER: Final = "partner:"
+RETURN_PATH: Final = "/billing/return"
+"""A page of ours for buyers who come back, where whoever sells has none of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +28,33 @@ class Returns:
     cancel_url: str
 
 
+def returns_to(page: str, purchase_id: str) -> Returns:
+    """The page is told which purchase it was, and how the buyer left the checkout."""
+    address = f"{page}?purchase={purchase_id}&checkout="
+    return Returns(f"{address}success", f"{address}cancelled")
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """What became of a purchase: the buyer pays at `checkout_url`, has paid, or will be charged."""
 
     status: Literal["redirect", "succeeded", "pending"]
     checkout_url: str | None = None
+
+
+def already_begun(purchase: Purchase) -> Begun | None:
+    """What was answered to whoever bought this; None where its provider is to be asked (again).
+
+    Raises Refused: 402 where it was declined, 409 where nobody paid in time.
+    """
+    if purchase.state == "failed":
+        why = purchase.message or "The payment failed."
+        raise Refused(402, "payment_declined", why, "", "Buy anew.")
+    if purchase.state == "expired":
+        raise conflict("purchase_expired", "Nobody paid this purchase in time.", "", "Buy anew.")
+    if purchase.checkout_url is not None:
+        return Begun("redirect", purchase.checkout_url)
+    return Begun("succeeded") if purchase.state == "paid" else None
 
 
 class Till(Protocol):
@@ -82,6 +109,29 @@ class Payments:
         """The provider that charges an organization in our place, if one does."""
         name = self.partner_by_organization.get(organization_id)
         return None if name is None else PARTNER + name
+
+
+def provider_for(
+    payments: Payments, change: Change, pool: tuple[PoolKind, str], kind: ProfileKind | None
+) -> str:
+    """Who is to be paid for a pool when billing is enabled. Where nothing is said it is who is
+    paid already, else the organization's partner, else Stripe. Raises Refused (409) where that
+    one cannot be."""
+    former = open_profile(change.session, change.organization_id, *pool)
+    if kind is None and former is not None:
+        return former.provider
+    partner = payments.partner_of(change.organization_id)
+    if kind == "standard" or (kind is None and partner is None):
+        return payments.standard()
+    if partner is None:
+        raise conflict(
+            "no_partner",
+            "No partner manages the billing of this organization.",
+            "kind",
+            "Enable standard billing.",
+        )
+    payments.of(partner)
+    return partner
 
 
 def not_configured(provider: str) -> Refused:

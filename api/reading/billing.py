@@ -1,22 +1,27 @@
 """What is bought for a pool: its profile, purchases, subscriptions and invoices."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from api.errors import not_found
+from api.errors import conflict, invalid, not_found
+from api.reading import group, website
 from api.storage.models import Website
 from api.storage.purchases import BillingProfile, Invoice, Purchase, Subscription
+from schemas.records import UNASSIGNED
 
 UNFINISHED: Final = ("created", "awaiting_payment")
 """States of purchases that nobody has paid, and somebody still may."""
 LISTED_MAX: Final = 100
 """Subscriptions and waiting purchases in one answer; the newest."""
 MONTHS_ROWS_MAX: Final = 5_000
+MONTH: Final = r"^(20\d{2}|21\d{2})-(0[1-9]|1[0-2])$"
 
 
 def open_profile(
@@ -31,6 +36,20 @@ def open_profile(
             BillingProfile.closed_at.is_(None),
         )
     )
+
+
+def pool_name(session: Session, organization_id: str, pool_kind: str, pool_id: str) -> str:
+    """Raises Refused: 409 for Unassigned, which has no credits, 404 where there is no such pool."""
+    if pool_kind == "website":
+        return website(session, organization_id, pool_id).name
+    if pool_id == UNASSIGNED:
+        raise conflict(
+            "reserved_group",
+            "Unassigned is where members without a group are; it has no credits.",
+            "group_id",
+            "Name a group of your own.",
+        )
+    return group(session, organization_id, pool_id).name
 
 
 def websites_of(session: Session, organization_id: str, group_id: str) -> Sequence[Website]:
@@ -115,6 +134,16 @@ class Span:
 
     start: datetime
     end: datetime
+
+
+def month_span(month: str, zone: ZoneInfo) -> Span:
+    """A month of the calendar, as `2026-11`. Raises Refused (400) where it is none."""
+    if not re.match(MONTH, month):
+        raise invalid(f"{month!r} is no month.", "month", "Write it as 2026-11.")
+    year, number = int(month[:4]), int(month[5:])
+    start = datetime(year, number, 1, tzinfo=zone)
+    years, following = divmod(number, 12)
+    return Span(start, datetime(year + years, following + 1, 1, tzinfo=zone))
 
 
 def paid_invoices(

@@ -4,10 +4,12 @@ The minor unit is Stripe's (docs.stripe.com/currencies), since that is what amou
 partners are told the same. It is ISO 4217's but for the few that the tables below name.
 """
 
+import re
 from typing import Final
 
 from api.errors import invalid
 
+AMOUNT: Final = re.compile(r"(\d{1,19})(?:\.(\d{1,18}))?")
 _CODES: Final = """
 AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BWP BYN
 BZD CAD CDF CHF CLP CNY COP CRC CVE CZK DJF DKK DOP DZD EGP ETB EUR FJD FKP GBP GEL GHS GIP
@@ -63,3 +65,21 @@ def money_text(amount_minor: int, currency: str) -> str:
     sign = "-" if amount_minor < 0 else ""
     whole, fraction = divmod(abs(amount_minor), 10**places)
     return f"{sign}{whole}.{fraction:0{places}d} {currency}"
+
+
+def minor_of(text: str, currency: str, where: str = "price") -> int:
+    """An amount that a person wrote, as `12.34`, in minor units. Raises Refused (400) where it is
+    none, or has more decimals than the currency."""
+    check_currency(currency)
+    return whole_units(text, decimals(currency), where)
+
+
+def whole_units(text: str, places: int, where: str) -> int:
+    """A decimal number in units of 10^-`places`, exactly. Raises Refused (400)."""
+    written = AMOUNT.fullmatch(text.strip())
+    if written is None:
+        raise invalid(f"{text!r} is no amount.", where, "Write it as 1000 or 12.34.")
+    whole, fraction = written[1], (written[2] or "").rstrip("0")
+    if len(fraction) > places:
+        raise invalid(f"{text!r} has more than {places} decimals.", where)
+    return int(whole + fraction.ljust(places, "0"))

@@ -89,7 +89,7 @@ def change_package(transaction: Transaction, package_id: str, changes: dict[str,
     Raises Refused: 404 for an unknown package, 409 where the price changes while Stripe's price
     ids stay, which would go on charging the old one.
     """
-    package = _package(transaction.session, package_id)
+    package = get_package(transaction.session, package_id)
     before = audit_fields(package)
     former = terms_of(package)
     terms = PackageTerms(**asdict(former) | changes)
@@ -103,7 +103,7 @@ def change_package(transaction: Transaction, package_id: str, changes: dict[str,
 
 def retire_package(transaction: Transaction, package_id: str) -> Package:
     """Sells it no more; subscriptions go on. Again does nothing."""
-    package = _package(transaction.session, package_id)
+    package = get_package(transaction.session, package_id)
     before = audit_fields(package)
     package.retired_at = package.retired_at or transaction.clock()
     return _changed(transaction, package, "package.retire", before)
@@ -111,7 +111,7 @@ def retire_package(transaction: Transaction, package_id: str) -> Package:
 
 def restore_package(transaction: Transaction, package_id: str) -> Package:
     """Sells a retired package again. Raises Refused (409) where too many are sold."""
-    package = _package(transaction.session, package_id)
+    package = get_package(transaction.session, package_id)
     before = audit_fields(package)
     if package.retired_at is not None:
         _require_room(transaction.session)
@@ -131,7 +131,8 @@ def _changed(
     return package
 
 
-def _package(session: Session, package_id: str) -> Package:
+def get_package(session: Session, package_id: str) -> Package:
+    """Raises Refused (404) where there is none."""
     package = session.get(Package, package_id, with_for_update=True)
     if package is None:
         raise not_found("package", package_id, "package_id")

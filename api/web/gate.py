@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Refused, unavailable
+from api.payments.providers import RETURN_PATH
 from api.rules.keys import Scope as KeyScope
 from api.rules.keys import authenticate, unauthorized
 from api.web.answers import error_response
@@ -29,6 +30,7 @@ OPEN_PATHS: Final = frozenset(
         "/health/ready/control-plane",
         "/health/ready/events",
         "/metrics",
+        RETURN_PATH,
         "/webhooks/stripe",
     }
 )

@@ -10,10 +10,11 @@ from fastapi import APIRouter, Depends
 from sqlalchemy.orm import Session
 
 from api import reading
-from api.errors import conflict, forbidden, not_found
+from api.errors import forbidden, not_found
+from api.reading.billing import pool_name
 from api.rules.keys import Scope
 from api.web.context import GROUP_EDITORS, READERS, Allow, Caller, path_id
-from schemas.records import UNASSIGNED, PoolKind
+from schemas.records import PoolKind
 
 Handler = Callable[..., Any]
 Reader = Annotated[Caller, Depends(Allow(READERS, "api", of_website=True))]
@@ -86,15 +87,9 @@ def require_own(
     """The pool's name. Raises Refused: 404 where there is none, it is deleted or of a group that
     the key is not of; 409 for Unassigned; 403 where an admin of groups would change a website that
     is in none."""
+    name = pool_name(session, organization_id, pool.kind, pool.id)
     if pool.kind == "group":
-        if pool.id == UNASSIGNED:
-            raise conflict(
-                "reserved_group",
-                "Unassigned is where members without a group are; it has no credits.",
-                "group_id",
-                "Name a group of your own.",
-            )
-        return reading.group(session, organization_id, pool.id).name
+        return name
     row = reading.website(session, organization_id, pool.id)
     if caller.group_id is not None and row.group_id != caller.group_id:
         raise not_found("website", pool.id, "website_id")
@@ -103,4 +98,4 @@ def require_own(
             "This website is in no group, so only admins of the organization may do this.",
             "Use a key of scope admin, or put the website into a group.",
         )
-    return row.name
+    return name

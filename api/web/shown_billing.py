@@ -1,12 +1,81 @@
-"""Profiles, purchases, subscriptions and invoices as answers of `/v1` show them."""
+"""Profiles, purchases, subscriptions and invoices as `/v1` and the commands show them."""
 
+import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from sqlalchemy.orm import Session
+
+from api.errors import Refused
+from api.reading import billing, website
+from api.reading.balances import pool_figures
 from api.reading.billing import UNFINISHED
+from api.reading.spend import Spend
 from api.rules.currencies import money_text
+from api.storage.models import Website
 from api.storage.purchases import STRIPE, BillingProfile, Invoice, Purchase, Subscription
+from api.web.shapes.balances import shown_figures
 from api.web.shapes.common import iso
+from schemas.records import PoolKind
+
+HOST_NAME: Final = re.compile(
+    r"(?:https?://)?((?:[a-z0-9-]{1,63}\.)+[a-z]{2,63})(?:/.*)?", re.IGNORECASE
+)
+NO_FIGURES: Final = dict.fromkeys(
+    ("total_micro", "used_micro", "remaining_micro", "next_reset_at"), None
+)
+
+
+def shown_billing(
+    session: Session, organization_id: str, pool_kind: PoolKind, pool_id: str
+) -> dict[str, Any]:
+    """What is bought for a pool and by whom it is paid; without the figures, for which `monthly`
+    and `one_time` only say how many packages there are."""
+    whose = (organization_id, pool_kind, pool_id)
+    profile = billing.open_profile(session, *whose)
+    subscriptions = billing.live_subscriptions(session, *whose)
+    if pool_kind == "group":
+        sites = billing.websites_of(session, organization_id, pool_id)
+    else:
+        sites = [website(session, organization_id, pool_id)]
+    return {
+        "profile": shown_profile(profile) if profile else None,
+        "partner_managed": profile is not None and profile.provider != STRIPE,
+        "websites": [_shown_site(site) for site in sites],
+        "monthly": {"packages": sum(purchase.quantity for purchase, _ in subscriptions)},
+        "one_time": {"packages": billing.one_time_packages(session, *whose)},
+        "subscriptions": [shown_subscription(*row) for row in subscriptions],
+        "waiting": [shown_purchase(row) for row in billing.waiting_purchases(session, *whose)],
+    }
+
+
+def with_figures(
+    answer: dict[str, Any], spend: Spend, pool: tuple[str, PoolKind, str], now: datetime
+) -> dict[str, Any]:
+    """The same with what is left; or with why nobody can tell, since what was bought is shown all
+    the same. `pool` is the organization's id, the kind and the pool's id."""
+    figures: dict[str, Any] = {}
+    missing = None
+    try:
+        figures = shown_figures(pool_figures(spend, *pool, now))
+    except Refused as refused:
+        missing = refused.message
+    kinds = {
+        kind: NO_FIGURES | figures.get(kind, {}) | answer[kind] for kind in ("monthly", "one_time")
+    }
+    debt_micro = figures.get("debt_micro")
+    return answer | kinds | {"debt_micro": debt_micro, "figures_missing": missing}
+
+
+def _shown_site(row: Website) -> dict[str, Any]:
+    host = HOST_NAME.fullmatch(row.name.strip())
+    address = f"https://{host[1].lower()}" if host else None
+    return {
+        "id": row.id,
+        "name": row.name,
+        "address": address,
+        "icon_url": f"{address}/favicon.ico" if address else None,
+    }
 
 
 def shown_profile(row: BillingProfile) -> dict[str, Any]:

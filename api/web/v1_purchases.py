@@ -13,8 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api import reading
-from api.errors import Refused, conflict
-from api.payments.providers import Begun, Returns
+from api.errors import Refused
+from api.payments.providers import RETURN_PATH, already_begun, returns_to
 from api.reading import billing
 from api.rules import purchases as purchase_rules
 from api.rules.change import Change
@@ -34,7 +34,6 @@ router = APIRouter(
 )
 PurchaseId = Annotated[str, path_id(shapes.PURCHASE, "The purchase.")]
 SubscriptionId = Annotated[str, path_id(shapes.PURCHASE, "The subscription: its purchase's id.")]
-RETURN_PATH: Final = "/billing/return"
 LOOK_S: Final = 5.0
 """How long an answer about a purchase waits for what the provider says of it."""
 
@@ -95,8 +94,9 @@ async def _looked(api: Api, purchase: Purchase) -> bool:
         till = api.payments.of(purchase.provider)
         async with asyncio.timeout(LOOK_S):
             await till.look(purchase.organization_id, purchase.id)
-    except (Refused, TimeoutError) as why:
-        log.info("purchase_not_looked_at", purchase_id=purchase.id, why=str(why) or "timeout")
+    except Exception as error:  # noqa: BLE001 - the inbox looks again, and says what is wrong
+        why = str(error) if isinstance(error, Refused) else type(error).__name__
+        log.info("purchase_not_looked_at", purchase_id=purchase.id, why=why)
         return False
     return True
 
@@ -134,9 +134,10 @@ async def post_purchase(
             return billing.purchase_of(session, *whose, purchase_id)
 
     purchase_id = await run_in_threadpool(begin_once, api, caller, once, organization_id, create)
-    begun = _begun(await run_in_threadpool(read))
+    begun = already_begun(await run_in_threadpool(read))
     if begun is None:
-        returns = _returns(api, body.return_path, purchase_id)
+        page = api.options.base_url + (body.return_path or RETURN_PATH)
+        returns = returns_to(page, purchase_id)
         row = await run_in_threadpool(read)
         begun = await api.payments.of(row.provider).begin(organization_id, purchase_id, returns)
     return Json(
@@ -146,32 +147,6 @@ async def post_purchase(
             "purchase": shown_purchase(await run_in_threadpool(read)),
         },
         201,
-    )
-
-
-def _begun(purchase: Purchase) -> Begun | None:
-    """What was answered before; None where the provider is to be asked (again)."""
-    if purchase.state == "failed":
-        raise Refused(
-            402, "payment_declined", purchase.message or "The payment failed.", "", "Buy anew."
-        )
-    if purchase.state == "expired":
-        raise conflict(
-            "purchase_expired",
-            "Nobody paid this purchase in time.",
-            "",
-            "Buy anew, with a new key.",
-        )
-    if purchase.checkout_url is not None:
-        return Begun("redirect", purchase.checkout_url)
-    return Begun("succeeded") if purchase.state == "paid" else None
-
-
-def _returns(api: Api, return_path: str | None, purchase_id: str) -> Returns:
-    base = api.options.base_url + (return_path or RETURN_PATH)
-    return Returns(
-        f"{base}?purchase={purchase_id}&checkout=success",
-        f"{base}?purchase={purchase_id}&checkout=cancelled",
     )
 
 

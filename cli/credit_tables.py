@@ -1,0 +1,133 @@
+"""What `metering credits` shows: a pool's credits, and its invoices, for people and programs."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cli.tables import number, table, text
+from warehouse.amounts import micro_text
+
+UNKNOWN: Final = "?"
+KINDS: Final = {"monthly": "Monthly", "one_time": "One-time"}
+FIGURES: Final = ("total_micro", "used_micro", "remaining_micro")
+
+
+def billing_text(answer: dict[str, Any], format_: str) -> str:
+    """A pool as the API's billing answer has it; ends with a newline."""
+    if format_ == "json":
+        return _json(answer)
+    rows = [
+        [
+            kind,
+            *(_credits(answer[kind][figure]) for figure in FIGURES),
+            str(answer[kind]["packages"]),
+            answer[kind]["next_reset_at"] or "",
+        ]
+        for kind in KINDS
+    ]
+    if format_ == "csv":
+        header = ["kind", "total", "used", "remaining", "packages", "next_reset_at"]
+        return _csv(header, rows)
+    columns = [
+        text("Credits"),
+        number("Total"),
+        number("Used"),
+        number("Remaining"),
+        number("Packages"),
+        text("Next reset"),
+    ]
+    lines = [*_heading(answer), "", *table(columns, [[KINDS[row[0]], *row[1:]] for row in rows])]
+    if answer["debt_micro"]:
+        lines.append(f"Debt, which later credits repay first: {_credits(answer['debt_micro'])}")
+    if answer["figures_missing"]:
+        lines.append(f"The figures are missing: {answer['figures_missing']}")
+    return "\n".join([*lines, *_subscriptions(answer), *_waiting(answer), ""])
+
+
+def _heading(answer: dict[str, Any]) -> list[str]:
+    pool, profile = answer["pool"], answer["profile"]
+    paid_by = f"paid by {profile['provider']}" if profile else "billing not enabled"
+    return [f"{pool['name']} ({pool['kind']} {pool['id']}), {paid_by}"]
+
+
+def _subscriptions(answer: dict[str, Any]) -> list[str]:
+    rows = [
+        [
+            row["id"],
+            f"{row['quantity']} x {row['package_name']}",
+            row["amount_text"],
+            row["status"],
+            f"{'ends' if row['cancel_at_period_end'] else 'renews'} "
+            f"{row['current_period_end'] or UNKNOWN}",
+        ]
+        for row in answer["subscriptions"]
+    ]
+    columns = [text("Subscription"), text("Packages"), text("A month"), text("State"), text("Next")]
+    return ["", *table(columns, rows)] if rows else []
+
+
+def _waiting(answer: dict[str, Any]) -> list[str]:
+    rows = [
+        [
+            row["id"],
+            f"{row['quantity']} x {row['package_name']}",
+            row["amount_text"],
+            row["checkout_url"] or "",
+        ]
+        for row in answer["waiting"]
+    ]
+    columns = [text("Waits for payment"), text("Packages"), text("Amount"), text("Pay at")]
+    return ["", *table(columns, rows)] if rows else []
+
+
+def invoices_text(invoices: Sequence[dict[str, Any]], format_: str) -> str:
+    """Paid invoices as the API shows them; ends with a newline."""
+    if format_ == "json":
+        return _json(list(invoices))
+    if format_ == "csv":
+        header = list(invoices[0]) if invoices else ["number"]
+        return _csv(header, [[_cell(row[name]) for name in header] for row in invoices])
+    rows = [
+        [
+            row["paid_at"] or "",
+            row["number"],
+            f"{row['quantity']} x {row['package_name']}, {KINDS[row['kind']].lower()}",
+            _credits(row["credits_micro"]),
+            row["amount_text"],
+            row["hosted_invoice_url"] or "",
+        ]
+        for row in invoices
+    ]
+    columns = [
+        text("Paid"),
+        text("Number"),
+        text("What"),
+        number("Credits"),
+        text("Amount"),
+        text("Invoice"),
+    ]
+    return "\n".join([*(table(columns, rows) if rows else ["No paid invoices."]), ""])
+
+
+def _credits(micro: int | None) -> str:
+    return UNKNOWN if micro is None else micro_text(micro)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _cell(value: Any) -> str:
+    """A name that a spreadsheet would run as a formula is made text by a leading apostrophe."""
+    cell = "" if value is None else str(value)
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
