@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from api.web.shapes.billing import Invoice
 from cli.tables import number, table, text
+from schemas.spreadsheets import guarded
 from warehouse.amounts import micro_text
 
 UNKNOWN: Final = "?"
@@ -87,8 +89,8 @@ def invoices_text(invoices: Sequence[dict[str, Any]], format_: str) -> str:
     if format_ == "json":
         return _json(list(invoices))
     if format_ == "csv":
-        header = list(invoices[0]) if invoices else ["number"]
-        return _csv(header, [[_cell(row[name]) for name in header] for row in invoices])
+        header = list(Invoice.model_fields)
+        return _csv(header, [[guarded(_cell(row[name])) for name in header] for row in invoices])
     rows = [
         [
             row["paid_at"] or "",
@@ -127,7 +129,5 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return out.getvalue()
 
 
-def _cell(value: Any) -> str:
-    """A name that a spreadsheet would run as a formula is made text by a leading apostrophe."""
-    cell = "" if value is None else str(value)
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)
