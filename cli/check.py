@@ -28,6 +28,7 @@ DECISIONS_COVERAGE: Final = (
     "--cov-report=term-missing:skip-covered",
     DECISIONS,
     "tests/payments/test_settlement.py",
+    "tests/payments/test_settlement_months.py",
 )
 
 

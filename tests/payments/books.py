@@ -7,6 +7,26 @@ from datetime import datetime
 from api.payments.seen import Seen
 from api.payments.settlement import wanted
 from api.payments.terms import Held, HeldGrant, Identity, Options, Sold, Wanted, WantedGrant
+from tests.payments.purchases import PACKAGE_CREDITS, PRICE
+
+ONE_TIME = Sold(
+    "org_a",
+    "pur_1",
+    "stripe",
+    "group",
+    "group_a",
+    "one_time",
+    3,
+    PACKAGE_CREDITS,
+    PRICE,
+    "USD",
+    "cs_1",
+)
+MONTHLY = replace(ONE_TIME, kind="monthly")
+
+
+def problems_of(want: Wanted) -> str:
+    return " ".join(each.code for each in want.problems)
 
 
 @dataclass
@@ -83,6 +103,10 @@ class Books:
         refuse_twice([each.identity for each in grants])
         self.held = replace(self.held, grants=grants)
         return grant.id
+
+    @property
+    def state(self) -> str:
+        return "awaiting" if self.held.state == "awaiting_payment" else self.held.state
 
     @property
     def left_micro(self) -> int:

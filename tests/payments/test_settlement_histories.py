@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from api.payments.monthly import may_place_ahead
 from api.payments.seen import Dispute, DisputeState, Invoice, Payment, Seen
-from tests.payments.books import Books
+from tests.payments.books import MONTHLY, ONE_TIME, Books
 from tests.payments.purchases import MONTH, PRICE, START, invoice, paid_session, subscription
-from tests.payments.test_settlement import MONTHLY, ONE_TIME
 
 FULL = 3 * PRICE
 LIVE = ("active", "past_due")
