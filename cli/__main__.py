@@ -94,11 +94,15 @@ def up(
     ] = False,
     kafka_port: PortOption = None,
     clickhouse_port: PortOption = None,
+    stripe_port: PortOption = None,
 ) -> None:
     """Run everything here: Kafka, ClickHouse, worker, sink, API. Ctrl-C stops it."""
     from cli.up import run
 
-    run(demo=demo, kafka_port=kafka_port, clickhouse_port=clickhouse_port)
+    run(
+        demo=demo,
+        given_ports={"kafka": kafka_port, "clickhouse": clickhouse_port, "stripe": stripe_port},
+    )
 
 
 @app.command()

@@ -28,6 +28,8 @@ API_URL: Final = "METERING_API_URL"
 OPERATOR_KEY: Final = "METERING_API_OPERATOR_KEY"
 ADMIN_KEY: Final = "METERING_API_ADMIN_KEY"
 """Where `up.env` tells people where the API is, and their keys; no process reads these three."""
+STRIPE_CONTROL: Final = "METERING_STRIPE_CONTROL_TOKEN"
+"""Likewise, what opens `/_control/` of the stand-in for Stripe."""
 FILE_VARIABLE: Final = "METERING_CONFIG_FILE"
 ADDRESS_VARIABLES: Final = ("METERING_KAFKA_BOOTSTRAP", "METERING_CLICKHOUSE_URL")
 ADDRESS: Final = "://"
@@ -184,7 +186,7 @@ def _some(names: list[str]) -> str:
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """A sentence for each METERING_ variable that nothing reads: most often a slip of the pen."""
-    known = {FILE_VARIABLE, API_URL, OPERATOR_KEY, ADMIN_KEY}
+    known = {FILE_VARIABLE, API_URL, OPERATOR_KEY, ADMIN_KEY, STRIPE_CONTROL}
     for model in MODELS:
         known |= {variable_of(field, model) for field in model.model_fields}
     complaints = []

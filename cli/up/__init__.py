@@ -29,6 +29,7 @@ from cli.up.data_dir import CHOSEN_BY, DataDirectory
 from cli.up.demo_state import DEMO_ORGANIZATION
 from cli.up.directions import directions
 from cli.up.parts import Command
+from cli.up.payments import PaymentParts
 from cli.up.supervisor import (
     StopRequested,
     Supervisor,
@@ -45,16 +46,14 @@ REPORT_TIMEOUT_S: Final = 60.0
 def run(
     *,
     demo: bool = False,
-    kafka_port: int | None = None,
-    clickhouse_port: int | None = None,
+    given_ports: Mapping[str, int | None],
 ) -> None:
     """Run until SIGINT or SIGTERM. Raises `Failure` when something cannot be started."""
     load_settings()  # what is wrong is said before anything starts
     directory = DataDirectory(data_directory())
     directory.lock()
     try:
-        ports = {**_configured_ports(), "kafka": kafka_port, "clickhouse": clickhouse_port}
-        _run(directory, ports, demo=demo)
+        _run(directory, {**_configured_ports(), **given_ports}, demo=demo)
     finally:
         directory.unlock()
 
@@ -111,11 +110,15 @@ class _Up:
         self._kafka = EmbeddedKafka(directory.path, port=ports["kafka"])
         self._clickhouse = EmbeddedClickHouse(directory.path, port=ports["clickhouse"])
         self._api_url = f"http://127.0.0.1:{ports['api']}"
+        self._payments = PaymentParts(
+            directory, explicit_variables(), self._api_url, ports["stripe"], demo=demo
+        )
         self._environment = self._make_environment()
         self._database = self._environment.get("METERING_CLICKHOUSE_DATABASE", "metering")
 
     def run(self) -> None:
         started_s = time.monotonic()
+        self._payments.launch(self._supervisor)
         self._engines()
         self._set_up(self._write_settings())
         self._processes()
@@ -124,6 +127,7 @@ class _Up:
         if obstacle:
             _say(obstacle)
         elif self._demo:
+            self._sell()
             self._supervisor.keep(self._launch("demo-traffic", "demo usage"))
             self._first_report()
         self._supervisor.watch()
@@ -145,11 +149,12 @@ class _Up:
             "METERING_SINK_METRICS_PORT": str(self._ports["sink_metrics"]),
             "METERING_API_PORT": str(self._ports["api"]),
             "METERING_ALIAS_SECRET": self._directory.alias_secret(),
+            **self._payments.environment(),
         }
 
     def _write_settings(self) -> Path:
         """For other commands and for people, who are also told the API's address and keys."""
-        for_people = {API_URL: self._api_url}
+        for_people = {API_URL: self._api_url, **self._payments.for_people()}
         for name in (OPERATOR_KEY, ADMIN_KEY):
             if secret := self._directory.secret(name):
                 for_people[name] = secret
@@ -163,6 +168,21 @@ class _Up:
         obstacle = prepare(settings, self._directory, with_demo=self._demo)
         self._write_settings()
         return obstacle
+
+    def _sell(self) -> None:
+        """The demo's packages, and what is bought of them; not everything that runs here."""
+        from cli.up.demo_credits import sell
+
+        keys = {name: self._directory.secret(name) for name in (OPERATOR_KEY, ADMIN_KEY)}
+        obstacle = sell(
+            self._api_url,
+            keys[OPERATOR_KEY],
+            keys[ADMIN_KEY],
+            by_stand_in=self._payments.stripe is not None,
+            by_partner=self._payments.partner is not None,
+        )
+        if obstacle:
+            _say(f"demo: {obstacle}")
 
     def _engines(self) -> None:
         _say(f"starting Kafka and ClickHouse in {self._directory.path}")
@@ -190,6 +210,7 @@ class _Up:
                 step.stop()
 
     def _processes(self) -> None:
+        self._payments.wait_until_ready(self._supervisor)
         _say("starting worker, sink and API")
         ports = self._ports
         parts = [
@@ -252,6 +273,7 @@ class _Up:
             ("worker", f"{local}:{ports['worker_metrics']}/metrics, /health/ready, /health/live"),
             ("sink", f"{local}:{ports['sink_metrics']}/metrics, /health/ready, /health/live"),
             ("API", f"{self._api_url}/docs, /metrics, /health/ready, /health/live"),
+            *self._payments.rows(),
         ]
         if admin_key:
             rows.append(("admin key", f"{admin_key} of {DEMO_ORGANIZATION}"))
@@ -262,6 +284,7 @@ class _Up:
             DEMO_ORGANIZATION if admin_key else "",
             f"./metering {' '.join(_report_arguments(DEMO_ORGANIZATION))}",
             has_keys=bool(self._directory.secret(OPERATOR_KEY)),
+            has_stripe=self._payments.stripe is not None,
         )
         return "\n".join(lines)
 

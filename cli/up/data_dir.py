@@ -20,6 +20,7 @@ from deploy.embedded.ports import free_port, is_free
 CHOSEN_BY: Final = {
     "kafka": "--kafka-port",
     "clickhouse": "--clickhouse-port",
+    "stripe": "--stripe-port",
     "worker_metrics": "METERING_METRICS_PORT",
     "sink_metrics": "METERING_SINK_METRICS_PORT",
     "api": "METERING_API_PORT",
@@ -90,7 +91,7 @@ class DataDirectory:
             ports[name] = _another_port(set(ports.values()))
             if last is not None:
                 changes.append(f"port {last} ({name}) is taken now; using {ports[name]}")
-        self._write("ports.json", json.dumps(ports, indent=2) + "\n")
+        self.write("ports.json", json.dumps(ports, indent=2) + "\n")
         return ports, changes
 
     def alias_secret(self) -> str:
@@ -108,7 +109,7 @@ class DataDirectory:
     def keep_secret(self, name: str, value: str) -> None:
         """It is on disk when this returns."""
         all_secrets = self._read(SECRETS_FILE) | {name: value}
-        self._write(SECRETS_FILE, json.dumps(all_secrets, indent=2) + "\n")
+        self.write(SECRETS_FILE, json.dumps(all_secrets, indent=2) + "\n")
 
     def write_settings(self, environment: Mapping[str, str]) -> Path:
         """For other commands (`cli.configuration`), and for `.` in a shell.
@@ -120,7 +121,7 @@ class DataDirectory:
             if "'" in value or "${" in value or "\\" in value:
                 raise Failure(f"{name} holds a quote, backslash or ${{: `up` cannot pass it on")
         lines = [f"{name}='{value}'" for name, value in sorted(environment.items())]
-        return self._write(UP_FILE, "\n".join(lines) + "\n")
+        return self.write(UP_FILE, "\n".join(lines) + "\n")
 
     def shortage(self) -> str:
         """That its disk is full, as a clause; empty where there is room."""
@@ -143,7 +144,7 @@ class DataDirectory:
             raise Failure(f"{self.path / name} is damaged ({error}): mend or remove it") from None
         return dict(content)
 
-    def _write(self, name: str, text: str) -> Path:
+    def write(self, name: str, text: str) -> Path:
         """Whole or not at all, and never readable by others, not even for a moment."""
         path, fresh = self.path / name, self.path / f"{name}.new"
         fresh.unlink(missing_ok=True)

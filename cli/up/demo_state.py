@@ -11,6 +11,8 @@ from typing import Final
 STATE_FILE: Final = "demo.json"
 DEMO_ORGANIZATION: Final = "org_acme"
 """The one of the demo's organizations for which `up` has an admin key."""
+BUYING_GROUP: Final = "group_editors"
+"""The one of its groups that pays by Stripe."""
 
 
 class DemoState:

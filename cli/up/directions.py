@@ -3,13 +3,21 @@
 from pathlib import Path
 
 from cli.configuration import ADMIN_KEY, OPERATOR_KEY, UP_FILE
+from cli.up.demo_state import BUYING_GROUP
 from schemas.settings import DEFAULT_DATA_DIR
 
+PURCHASE = '{"package_id": "starter", "kind": "one_time", "quantity": 2}'
 SPEND = "SELECT group_name, sum(cost_micro) FROM spend GROUP BY group_name"
 
 
 def directions(
-    data_dir: Path, database: str, organization_id: str, report: str, *, has_keys: bool
+    data_dir: Path,
+    database: str,
+    organization_id: str,
+    report: str,
+    *,
+    has_keys: bool,
+    has_stripe: bool,
 ) -> list[str]:
     """For the admin of the demo's organization, or where there is no demo for the operator."""
     is_default = data_dir == DEFAULT_DATA_DIR
@@ -24,6 +32,8 @@ def directions(
     ]
     if has_keys:
         lines += _admin(organization_id) if organization_id else _operator()
+    if has_keys and has_stripe and organization_id:
+        lines += _buyer(organization_id)
     lines += [
         '    curl -sS -u "$METERING_CLICKHOUSE_FINANCE_USER:$METERING_CLICKHOUSE_FINANCE_PASSWORD" '
         "\\",
@@ -41,6 +51,18 @@ def _admin(organization_id: str) -> list[str]:
         f'    {admin}/teams/groups" \\',
         "      -H 'Content-Type: application/json' -d '{\"name\": \"Design\"}'",
         f'    {admin}/v1/organizations/{organization_id}/groups"',
+    ]
+
+
+def _buyer(organization_id: str) -> list[str]:
+    pool = f"/v1/organizations/{organization_id}/groups/{BUYING_GROUP}"
+    return [
+        "    # Buy credits: the address is a checkout page, for a browser or paid like this.",
+        f'    CHECKOUT=$({_curl(ADMIN_KEY)}{pool}/purchases" \\',
+        f"      -H 'Content-Type: application/json' -d '{PURCHASE}' \\",
+        """      | sed 's/.*"checkout_url":"\\([^"]*\\)".*/\\1/')""",
+        '    echo "$CHECKOUT"; curl -sS -d action=pay "$CHECKOUT"',
+        f'    {_curl(ADMIN_KEY)}{pool}/billing"',
     ]
 
 

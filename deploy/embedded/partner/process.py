@@ -64,6 +64,15 @@ class EmbeddedPartner:
     def pid(self) -> int | None:
         return self._child.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """How the last process ended (negative: by which signal); None while it runs."""
+        return self._child.exit_code
+
+    def why(self) -> str:
+        """What it said went wrong since its last start, on one line; may be empty."""
+        return self._child.why()
+
     def partners_toml(self, organizations: Iterable[str]) -> str:
         """The text of a METERING_PARTNERS_FILE by which it manages these organizations."""
         return "\n".join(

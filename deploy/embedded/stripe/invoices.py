@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from deploy.embedded.stripe import payments
 from deploy.embedded.stripe.catalog import product_name
+from deploy.embedded.stripe.money import money
 from deploy.embedded.stripe.payments import Outcome
 from deploy.embedded.stripe.problems import Problem
 from deploy.embedded.stripe.shapes import NO_TAX, blank, list_of
@@ -289,6 +290,14 @@ def _paid(world: World, invoice: Thing) -> None:
     world.emit("invoice.payment_succeeded", invoice)
 
 
+def _in_words(world: World, sold: Sold) -> str:
+    name, recurring = product_name(world, sold.price), sold.price["recurring"]
+    if not recurring:
+        return name
+    each = money(sold.price["unit_amount"], sold.price["currency"])
+    return f"{sold.quantity} \u00d7 {name} (at {each} / {recurring['interval']})"
+
+
 def _parent(subscription: Thing | None) -> Thing | None:
     if subscription is None:
         return None
@@ -322,7 +331,7 @@ def _line(world: World, invoice: str, sold: Sold, subscription: Thing | None) ->
         id=world.new_id("il_"),
         amount=amount,
         currency=sold.price["currency"],
-        description=f"{sold.quantity} \u00d7 {product_name(world, sold.price)}",
+        description=_in_words(world, sold),
         discount_amounts=[],
         discountable=True,
         invoice=invoice,

@@ -87,6 +87,11 @@ class EmbeddedStripe:
 
     def start(self, patience_seconds: float = START_PATIENCE_SECONDS) -> None:
         """Return once it answers; raise `EngineError` with why it does not."""
+        self.launch()
+        self.wait_until_ready(patience_seconds)
+
+    def launch(self) -> None:
+        """Start it and return at once: several parts start side by side."""
         command = [sys.executable, "-m", "deploy.embedded.stripe"]
         command += ["--path", str(self.directory), "--port", str(self.port)]
         environment = {
@@ -96,6 +101,8 @@ class EmbeddedStripe:
             "STRIPE_STAND_IN_WEBHOOK_SECRET": self.webhook_secret,
         }
         self._child.start(command, clean_environment(environment))
+
+    def wait_until_ready(self, patience_seconds: float = START_PATIENCE_SECONDS) -> None:
         self._child.wait_until(self._answers, patience_seconds)
 
     def stop(self, timeout_seconds: float = STOP_TIMEOUT_SECONDS) -> None:
