@@ -43,3 +43,13 @@ call "$METERING_API_OPERATOR_KEY" "$ORG/prices" -d '{"meter":"pages","micro_per_
 ./metering dead-letters replay --organization org_7 --reason no_price
 sleep 3
 ./metering report spend --organization org_7 --period "$(date -u +%Y-%m)" --by meter --format csv
+call "$METERING_API_OPERATOR_KEY" "$METERING_API_URL/v1/packages" -d '{"id":"pack_5","name":"5 credits","credits_micro":5000000,"price_minor":500,"currency":"USD","sold_monthly":true}'
+call "$ADMIN" "$ORG/groups/group_editors/billing" -d '{}'
+CHECKOUT=$(call "$ADMIN" "$ORG/groups/group_editors/purchases" -d '{"package_id":"pack_5","quantity":3}' | sed 's/.*"checkout_url":"\([^"]*\)".*/\1/')
+curl -sS -o /dev/null -w '%{http_code}\n' -d action=pay "$CHECKOUT"  # its button; or open it in a browser
+sleep 3  # until the webhook has come and the worker has the grant
+echo '{"specversion":"1.0","id":"evt_9a2d","source":"editor/eu-1","type":"ai.tokens","subject":"ann@northwind.example","organizationid":"org_7","data":{"quantity":1000}}' | ./metering emit -
+sleep 3
+./metering explain evt_9a2d --organization org_7
+call "$ADMIN" "$ORG/groups/group_editors/billing"
+call "$ADMIN" "$ORG/groups/group_editors/invoices"

@@ -13,7 +13,10 @@ TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00| UTC)?")
 LETTER = re.compile(r"^\d+:\d+ +", re.MULTILINE)
 OFFSET = re.compile(r"offset \d+")
 SPACES = re.compile(r" +$", re.MULTILINE)
-IDS = re.compile(r"\b(user|group|key)_[A-Z0-9]{26}\b")
+IDS = re.compile(r"\b(user|group|key|bill|buy)_[A-Z0-9]{26}\b")
+STRIPE_IDS = re.compile(r"\b(cs_test|in)_[A-Za-z0-9]{24}\b")
+PORT = re.compile(r"http://127\.0\.0\.1:\d+")
+INVOICE = re.compile(r"\b[0-9A-Z]{8}-(\d{4})\b")
 ASKS = re.compile(
     r"\./metering (explain|report|dead-letters list)|curl .*\n?.*SELECT|call \"\$ADMIN\" \S+$"
 )
@@ -78,6 +81,9 @@ def normalized(output: str) -> str:
         (LETTER, "<id> "),
         (OFFSET, "offset <n>"),
         (IDS, r"\1_<id>"),
+        (STRIPE_IDS, r"\1_<id>"),
+        (PORT, "http://127.0.0.1:<port>"),
+        (INVOICE, r"<prefix>-\1"),
     ):
         output = pattern.sub(replacement, output)
     return SPACES.sub("", output).strip()

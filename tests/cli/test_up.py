@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
 
+import httpx
 import pytest
+from dotenv import dotenv_values
 
+from cli.configuration import ADMIN_KEY, API_URL, UP_FILE
 from deploy.embedded.ports import free_port
 from tests.cli.running_up import RunningUp, all_gone, metering, paste
 
@@ -18,7 +22,6 @@ PAST_EVENTS = 792
 
 def events_of(data_dir: Path, source: str) -> int:
     """Rated events of the demo, as finance would count them."""
-    from cli.configuration import UP_FILE
     from schemas.settings import Settings
     from warehouse.connection import connect
 
@@ -36,6 +39,21 @@ def events_of(data_dir: Path, source: str) -> int:
 
 def names_of_groups(answer: str) -> list[str]:
     return [group["name"] for group in json.loads(answer)["groups"]]
+
+
+def wait_until_paid(data_dir: Path, wanted: list[tuple[str, int]]) -> None:
+    """Until the group that buys has paid for these kinds and numbers of packages."""
+    left_by_up = dotenv_values(data_dir / UP_FILE)
+    url = f"{left_by_up[API_URL]}/v1/organizations/org_acme/groups/group_editors/purchases"
+    auth = (str(left_by_up[ADMIN_KEY]), "")
+    deadline = time.monotonic() + 30
+    while True:
+        items = httpx.get(url, auth=auth, trust_env=False).json()["items"]
+        paid = [item for item in items if item["state"] == "paid"]
+        if sorted((item["kind"], item["quantity"]) for item in paid) == wanted:
+            return
+        assert time.monotonic() < deadline, items
+        time.sleep(0.2)
 
 
 def cut_short(data_dir: Path) -> None:
@@ -62,13 +80,16 @@ def first_run(data_dir: Path) -> None:
         assert second.process.wait(30) == 1
         assert f"already (pid {up.process.pid})" in second.said
         assert "all is well" in metering(data_dir, "doctor")
-        groups, created, table, *by_finance = paste(up.said)
+        groups, created, table, checkout, billing, *by_finance = paste(up.said)
         assert names_of_groups(groups) == ["Editors", "Marketing", "Research"]
         assert json.loads(created)["group"]["name"] == "Design"
         spent = {group["name"]: group["spend_micro"] for group in json.loads(table)["items"]}
         assert set(spent) == {"Design", "Editors", "Marketing", "Research"}
         assert spent["Editors"] > 0
         assert "Editors" in "".join(by_finance)
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/c/pay/cs_test_\w+", checkout)
+        assert json.loads(billing)["profile"]["provider"] == "stripe"
+        wait_until_paid(data_dir, [("monthly", 1), ("one_time", 2), ("one_time", 2)])
         assert "no_price" in metering(data_dir, "dead-letters", "list")
 
         worker = up.child("cli worker")
@@ -90,7 +111,7 @@ def first_run(data_dir: Path) -> None:
 
         assert events_of(data_dir, "demo/past") == PAST_EVENTS
         children = up.children()
-        assert len(children) == 6
+        assert len(children) == 8
         assert up.interrupt() == 0, up.said
         assert "stopped; the data is in" in up.said
         assert all_gone(children)

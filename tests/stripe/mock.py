@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -70,17 +71,20 @@ def built() -> Path:
     if go is None:
         pytest.skip("Go is not installed, with which stripe-mock is built")
     BINARIES.mkdir(parents=True, exist_ok=True)
-    outcome = subprocess.run(
-        [go, "install", f"github.com/stripe/stripe-mock@{VERSION}"],
-        env={**os.environ, "GOBIN": str(BINARIES)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=BUILD_S,
-        check=False,
-    )
-    if outcome.returncode:
-        pytest.skip(f"stripe-mock could not be built: {outcome.stderr[-300:]}")
+    # Another process of the tests may build it as well: whole, or not there.
+    with tempfile.TemporaryDirectory(dir=BINARIES) as fresh:
+        outcome = subprocess.run(
+            [go, "install", f"github.com/stripe/stripe-mock@{VERSION}"],
+            env={**os.environ, "GOBIN": fresh},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_S,
+            check=False,
+        )
+        if outcome.returncode:
+            pytest.skip(f"stripe-mock could not be built: {outcome.stderr[-300:]}")
+        (Path(fresh) / "stripe-mock").replace(binary)
     return binary
 
 
