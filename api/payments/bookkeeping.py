@@ -133,8 +133,17 @@ def follow(change: Change, purchase: Purchase, seen: Seen, want: Wanted) -> list
     differences = _purchase(change, purchase, seen, want)
     if want.subscription is not None:
         differences += _subscription(change, purchase, want.subscription)
+    known = change.session.scalars(
+        select(Invoice).where(
+            Invoice.organization_id == purchase.organization_id,
+            Invoice.provider == purchase.provider,
+            Invoice.provider_id.in_([invoice.provider_id for invoice in want.invoices]),
+        )
+    )
+    by_id = {row.provider_id: row for row in known}
     for invoice in want.invoices:
-        differences += _invoice(change, purchase, invoice)
+        row = by_id.get(invoice.provider_id)
+        differences += _invoice(change.session, purchase, row, invoice)
     return differences
 
 
@@ -183,18 +192,20 @@ def _shown(row: SubscriptionRow | None) -> dict[str, Any] | None:
     return {"status": row.status, "cancel_at_period_end": row.cancel_at_period_end}
 
 
-def _invoice(change: Change, purchase: Purchase, want: InvoiceRow) -> list[str]:
-    key = (purchase.organization_id, purchase.provider, want.provider_id)
-    row = change.session.get(Invoice, key)
+def _invoice(
+    session: Session, purchase: Purchase, row: Invoice | None, want: InvoiceRow
+) -> list[str]:
     values = asdict(want)
     if row is not None and all(getattr(row, name) == value for name, value in values.items()):
         return []
     was = None if row is None else row.status
     if row is None:
         row = Invoice(
-            organization_id=key[0], provider=key[1], provider_id=key[2], purchase_id=purchase.id
+            organization_id=purchase.organization_id,
+            provider=purchase.provider,
+            purchase_id=purchase.id,
         )
-        change.session.add(row)
+        session.add(row)
     for name, value in values.items():
         setattr(row, name, value)
     how = f"{was} → {want.status}" if was not in (None, want.status) else want.status
