@@ -1,6 +1,7 @@
 """All of payments of one process: who can be paid by, and the tasks that follow what they say."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -13,14 +14,19 @@ from api.payments.partners.file import Partners
 from api.payments.partners.provider import PartnerProvider
 from api.payments.partners.till import PartnerTill
 from api.payments.providers import RETURN_PATH, Payments, Returns, Till
+from api.payments.reconcile import Nightly, Reconciliation, rehearsal_of
 from api.payments.renewals import Renewals
+from api.payments.stripe.changes import StripeChanges
 from api.payments.stripe.client import StripeRequests
+from api.payments.stripe.naming import StripeNaming
+from api.payments.stripe.restoring import StripeRestoring
 from api.payments.stripe.till import StripeProvider, StripeTill
 from api.payments.terms import Options
 from api.rules.change import Control
 from api.storage.purchases import STRIPE
 
 RENEWALS_EVERY: Final = timedelta(minutes=1)
+NIGHTLY_LOOK_EVERY: Final = timedelta(minutes=5)
 FORGET_EVERY: Final = timedelta(hours=6)
 
 
@@ -37,6 +43,7 @@ class Desk:
     partners: Partners
     partner_providers: dict[str, PartnerProvider]
     """By the partner's name."""
+    reconciliations: Sequence[Reconciliation]
 
     async def start(self) -> None:
         """Works in the background where anybody can be paid by."""
@@ -51,14 +58,23 @@ class Desk:
             await partner.client.close()
 
 
-def make_desk(control: Control, options: PaymentOptions, base_url: str, partners: Partners) -> Desk:
-    """Asks nobody anything yet."""
+def make_desk(
+    control: Control,
+    options: PaymentOptions,
+    base_url: str,
+    partners: Partners,
+    *,
+    is_rehearsal: bool = False,
+) -> Desk:
+    """Asks nobody anything yet. In a rehearsal nothing is written, here or at a provider."""
+    if is_rehearsal:
+        control = rehearsal_of(control)
     providers: dict[str, Provider] = {}
     looker = Looker(control, providers, Options(place_unpaid_renewals=options.renewals_awaiting))
     stripe = till = None
     if options.is_on:
         page = base_url + RETURN_PATH
-        stripe = StripeProvider(control, StripeRequests(options), Returns(page, page))
+        stripe = StripeProvider(control, StripeRequests(options), Returns(page, page), is_rehearsal)
         till = StripeTill(stripe, looker)
         providers[STRIPE] = stripe
     by_name = {
@@ -70,12 +86,27 @@ def make_desk(control: Control, options: PaymentOptions, base_url: str, partners
         providers[provider.provider] = provider
         tills[name] = PartnerTill(provider, looker)
     payments = Payments(till, tills, partners.names_by_organization)
-    inbox = Inbox(control, looker, _chores(control, options, stripe))
-    return Desk(control, options, payments, looker, inbox, stripe, partners, by_name)
+    reconciliations = []
+    if stripe is not None:
+        changes = _changes(stripe)
+        reconciliations.append(Reconciliation(control, looker, STRIPE, changes, is_rehearsal))
+    inbox = Inbox(control, looker, _chores(control, options, stripe, reconciliations))
+    return Desk(
+        control, options, payments, looker, inbox, stripe, partners, by_name, reconciliations
+    )
+
+
+def _changes(stripe: StripeProvider) -> StripeChanges:
+    control, requests = stripe.control, stripe.requests
+    naming = StripeNaming(control.store, requests)
+    return StripeChanges(requests, naming, StripeRestoring(control, requests))
 
 
 def _chores(
-    control: Control, options: PaymentOptions, stripe: StripeProvider | None
+    control: Control,
+    options: PaymentOptions,
+    stripe: StripeProvider | None,
+    reconciliations: Sequence[Reconciliation],
 ) -> list[Chore]:
     async def forget() -> None:
         while await asyncio.to_thread(drop_bodies, control.store, control.clock()):
@@ -85,4 +116,8 @@ def _chores(
     if stripe is not None and options.renewal_lead is not None:
         renewals = Renewals(control, stripe.requests, options.renewal_lead)
         chores.append(Chore("renewals", RENEWALS_EVERY, renewals.place_due))
+    for reconciliation in reconciliations:
+        nightly = Nightly(reconciliation, options.reconcile_hour_utc)
+        name = f"reconciliation of {reconciliation.provider}"
+        chores.append(Chore(name, NIGHTLY_LOOK_EVERY, nightly.run_if_due))
     return chores

@@ -17,7 +17,11 @@ import stripe
 import structlog
 from stripe import HTTPXClient, StripeClient, StripeError
 from stripe.params import SubscriptionUpdateParams
-from stripe.params.checkout import SessionCreateParams, SessionCreateParamsLineItem
+from stripe.params.checkout import (
+    SessionCreateParams,
+    SessionCreateParamsLineItem,
+    SessionListParams,
+)
 
 from api.errors import Refused
 from api.options import PaymentOptions
@@ -59,6 +63,8 @@ class Sale:
 
     organization_id: str
     profile_id: str
+    pool_kind: str
+    pool_id: str
     purchase_id: str
     customer_id: str
     is_monthly: bool
@@ -79,6 +85,8 @@ class Sale:
             ORGANIZATION: self.organization_id,
             PROFILE: self.profile_id,
             PURCHASE: self.purchase_id,
+            "metering_pool_kind": self.pool_kind,
+            "metering_pool": self.pool_id,
             "metering_kind": "monthly" if self.is_monthly else "one_time",
             "metering_quantity": str(self.quantity),
             "metering_package": self.package_id,
@@ -245,12 +253,11 @@ class StripeRequests:
         )
 
     async def cancel_now(self, subscription_id: str) -> None:
-        """At once and for good, without a refund; nothing happens where it has ended."""
+        """At once and for good, without a refund (Stripe's default); nothing happens where it is
+        gone."""
         await self.find(
             "subscription.end",
-            self.v1.subscriptions.cancel_async(
-                subscription_id, {"prorate": False, "invoice_now": False}
-            ),
+            self.v1.subscriptions.cancel_async(subscription_id),
         )
 
     async def customer(self, customer_id: str) -> stripe.Customer | None:
@@ -263,6 +270,13 @@ class StripeRequests:
             "session.read",
             self.v1.checkout.sessions.retrieve_async(session_id, {"expand": expand}),
         )
+
+    async def session_of(self, named: SessionListParams) -> stripe.checkout.Session | None:
+        """The session that made a subscription or a payment intent."""
+        listed = await self.ask(
+            "session.list", self.v1.checkout.sessions.list_async({**named, "limit": 1})
+        )
+        return listed.data[0] if listed.data else None
 
     async def subscription(self, subscription_id: str) -> stripe.Subscription | None:
         return await self.find(

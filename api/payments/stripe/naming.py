@@ -58,7 +58,7 @@ class StripeNaming:
     async def of_event(self, event: ProviderEvent) -> Named:
         """By the object that the webhook carried."""
         if event.type == CUSTOMER_DELETED:
-            return await self._of_customer(event.object_id)
+            return await self.of_customer(event.object_id)
         if event.object_kind not in OBJECTS:
             return NotOurs("it moves no money")
         try:
@@ -79,6 +79,18 @@ class StripeNaming:
         if invoice_id := id_of(thing.get("invoice")):
             return await self._of_invoice(invoice_id)
         return NOT_OURS
+
+    async def of_charge(self, thing: Thing) -> Named:
+        """As `of`; a customer of ours who paid for nothing that was sold is unknown, too."""
+        named = await self.of(thing)
+        customer_id = id_of(thing.get("customer"))
+        if named is not NOT_OURS or thing.get("status") != "succeeded" or not customer_id:
+            return named
+        whose = await self.of_customer(customer_id)
+        if not isinstance(whose, Purchases):
+            return NOT_OURS
+        message = "A customer of ours paid it, and it belongs to no purchase."
+        return Unknown("charge", str(thing["id"]), message, whose.keys[0].organization_id)
 
     def _here(self, thing: Thing) -> Named | None:
         """By the metadata and by what the database knows; None where it knows nothing."""
@@ -130,7 +142,7 @@ class StripeNaming:
         charge = await self.requests.charge(charge_id)
         return NOT_OURS if charge is None else await self.of(charge.to_dict())
 
-    async def _of_customer(self, customer_id: str) -> Named:
+    async def of_customer(self, customer_id: str) -> Named:
         def find() -> list[PurchaseKey]:
             with self.store.read() as session:
                 rows = session.execute(
