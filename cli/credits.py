@@ -8,6 +8,7 @@ import typer
 from cli.command_line import Commands, OrganizationOption, one_of
 from cli.configuration import load_settings
 from cli.errors import Failure
+from cli.reconciliation import reconcile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from schemas.records import PoolKind
 
 app = Commands("Credits that are bought.")
+app.command()(reconcile)
 Result = TypeVar("Result")
 
 GroupOption = Annotated[str, typer.Option("--group", metavar="ID", help="A group, by name or id.")]

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from api.options import ApiOptions, PaymentOptions
-from cli import facts_import, groups, keys
+from cli import credits, facts_import, groups, keys
 from cli.__main__ import app
 from deploy.embedded.child import PROJECT_ROOT, clean_environment
 from schemas.settings import DEFAULT_DATA_DIR, Settings
@@ -86,7 +86,12 @@ def test_every_command_is_described() -> None:
     for command in app.registered_commands:
         name = command.name or command.callback.__name__  # type: ignore[union-attr]
         assert command.hidden or f"`{name}" in described, name
-    for group, part in (("groups", groups.app), ("keys", keys.app), ("facts", facts_import.app)):
+    for group, part in (
+        ("groups", groups.app),
+        ("keys", keys.app),
+        ("facts", facts_import.app),
+        ("credits", credits.app),
+    ):
         rows = " ".join(re.findall(rf"^\| .*`{group} .*$", described, re.M))
         for command in part.registered_commands:
             name = command.name or command.callback.__name__  # type: ignore[union-attr]

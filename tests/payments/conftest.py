@@ -14,8 +14,19 @@ from tests.api.conftest import (
     sqlite_store,
     store,
 )
+from tests.cli.conftest import run_command
+from tests.stripe.conftest import stripe_mock
 
-__all__ = ["clock", "control", "empty_database", "postgresql_server", "sqlite_store", "store"]
+__all__ = [
+    "clock",
+    "control",
+    "empty_database",
+    "postgresql_server",
+    "run_command",
+    "sqlite_store",
+    "store",
+    "stripe_mock",
+]
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 
 from api.options import PaymentOptions
-from api.payments.desk import Desk
+from api.payments.desk import Desk, make_desk
 from api.payments.inbox import Chore
+from api.payments.partners.file import Partners
+from api.payments.reconcile import Report
 from api.storage.ledgers import Grant, OutboxFact
 from api.storage.purchases import ProviderEvent, Purchase, Subscription, Unmatched
 from api.storage.store import Store
@@ -58,6 +60,7 @@ class Storefront:
     admin: httpx.Client
     operator: httpx.Client
     chores: list[Chore]
+    options: PaymentOptions
 
     @property
     def store(self) -> Store:
@@ -118,6 +121,24 @@ class Storefront:
             return await work()
 
         return self.run(do())
+
+    def reconcile(self, since: datetime | None = None) -> Report:
+        (reconciliation,) = self.desk.reconciliations
+        return self.run(reconciliation.run(since))
+
+    def rehearse(self) -> Report:
+        """What reconciliation would do, by a process of its own."""
+
+        async def work() -> Report:
+            desk = make_desk(
+                self.served.control, self.options, self.served.url, Partners({}), is_rehearsal=True
+            )
+            try:
+                return await desk.reconciliations[0].run()
+            finally:
+                await desk.stop()
+
+        return asyncio.run(work())
 
     def post(self, path: str, status: int = 201, **body: Any) -> dict[str, Any]:
         answer = self.admin.post(f"/v1/organizations/org_a/groups/group_a/{path}", json=body)
@@ -215,7 +236,7 @@ def storefront(
         group = {"id": "group_a", "name": "Group A"}
         _post(admin, "/v1/organizations/org_a/groups", group)
         _post(admin, "/v1/organizations/org_a/groups/group_a/billing", {})
-        yield Storefront(served, stripe, clock, admin, operator, chores)
+        yield Storefront(served, stripe, clock, admin, operator, chores, options)
 
 
 def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> None:

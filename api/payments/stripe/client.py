@@ -167,9 +167,11 @@ class StripeRequests:
         profile_id: str,
         pool: tuple[str, str],
         instead_of: str | None = None,
+        attempt: str = "",
     ) -> str:
-        """The id of the profile's customer; `instead_of` is one that was deleted at Stripe."""
-        after = f":{instead_of}" if instead_of else ""
+        """The id of the profile's customer; `instead_of` is one that was deleted at Stripe,
+        `attempt` as in `create_session`."""
+        after = "".join(f":{part}" for part in (instead_of, attempt) if part)
         customer = await self.ask(
             "customer.create",
             self.v1.customers.create_async(

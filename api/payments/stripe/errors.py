@@ -76,3 +76,8 @@ def is_repeated_otherwise(error: Refused) -> bool:
 def is_request_error(error: Refused) -> bool:
     """Whether Stripe understood it and says no."""
     return isinstance(error.__cause__, stripe.InvalidRequestError)
+
+
+def is_failure_of_theirs(error: Refused) -> bool:
+    """Whether Stripe failed (5xx), which it repeats for a day to whoever uses the key again."""
+    return isinstance(error.__cause__, stripe.APIError)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Final, cast
+from typing import Final, cast, get_args
 
 import stripe
 
@@ -21,13 +21,20 @@ from api.payments.seen import Seen
 from api.payments.stripe.client import PAGE, StripeRequests
 from api.storage.purchases import STRIPE
 
-DISPUTE_STATES: Final[dict[str, seen.DisputeState]] = {
+DISPUTE_STATES: Final[dict[str, seen.DisputeState | None]] = {
     "needs_response": "open",
     "under_review": "open",
     "won": "won",
     "lost": "lost",
+    "warning_needs_response": None,
+    "warning_under_review": None,
+    "warning_closed": None,
+    "prevented": None,
 }
 """Inquiries (`warning_…`) and prevented disputes hold nothing back."""
+SESSION_STATUSES: Final = frozenset(get_args(seen.SessionStatus))
+PAYMENT_STATUSES: Final = frozenset(get_args(seen.PaymentStatus))
+INVOICE_STATUSES: Final = frozenset(get_args(seen.InvoiceStatus))
 FAILED_INTENTS: Final = frozenset({"requires_payment_method", "canceled"})
 ENDED_UNPAID: Final = frozenset({"incomplete_expired", "canceled"})
 CHARGES_MAX: Final = 1_000
@@ -141,7 +148,7 @@ class StripeReading:
         paid_at = invoice.status_transitions.paid_at
         return seen.Invoice(
             id=invoice.id,
-            status=cast(seen.InvoiceStatus, invoice.status),
+            status=cast(seen.InvoiceStatus, _one_of(INVOICE_STATUSES, invoice.status)),
             billing_reason=str(invoice.billing_reason or ""),
             currency=invoice.currency.upper(),
             amount_paid_minor=invoice.amount_paid,
@@ -162,9 +169,9 @@ class StripeReading:
         disputes: list[seen.Dispute] = []
         if charge.disputed:
             disputes = [
-                seen.Dispute(one.id, one.amount, DISPUTE_STATES[one.status])
+                dispute
                 async for one in self.requests.disputes_of_charge(charge.id)
-                if one.status in DISPUTE_STATES
+                if (dispute := _dispute(one, charge)) is not None
             ]
         return seen.Payment(
             charge.id,
@@ -192,8 +199,8 @@ def session_of(
     items = session.line_items.data if session.line_items else []
     return seen.Session(
         id=session.id,
-        status=cast(seen.SessionStatus, session.status),
-        payment_status=cast(seen.PaymentStatus, session.payment_status),
+        status=cast(seen.SessionStatus, _one_of(SESSION_STATUSES, session.status)),
+        payment_status=cast(seen.PaymentStatus, _one_of(PAYMENT_STATUSES, session.payment_status)),
         subtotal_minor=session.amount_subtotal or 0,
         currency=(session.currency or "").upper(),
         quantity=sum(item.quantity or 0 for item in items),
@@ -232,6 +239,20 @@ def line_of(line: stripe.InvoiceLineItem) -> seen.Line:
         period_end=moment(line.period.end),
         is_proration=bool(details and details.proration),
     )
+
+
+def _dispute(dispute: stripe.Dispute, charge: stripe.Charge) -> seen.Dispute | None:
+    """In another currency than the charge's it holds back all of it, as far as can be said."""
+    state = DISPUTE_STATES[dispute.status]
+    is_same = dispute.currency == charge.currency
+    amount_minor = dispute.amount if is_same else charge.amount_captured
+    return None if state is None else seen.Dispute(dispute.id, amount_minor, state)
+
+
+def _one_of(words: frozenset[str], word: str | None) -> str:
+    if word not in words:
+        raise ValueError(f"{word!r} is none of {', '.join(sorted(words))}")
+    return word
 
 
 def moment(unix_s: int) -> datetime:

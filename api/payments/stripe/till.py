@@ -25,7 +25,12 @@ from api.payments.stripe.client import (
     Sale,
     StripeRequests,
 )
-from api.payments.stripe.errors import is_about_customer, is_repeated_otherwise, is_request_error
+from api.payments.stripe.errors import (
+    is_about_customer,
+    is_failure_of_theirs,
+    is_repeated_otherwise,
+    is_request_error,
+)
 from api.payments.stripe.naming import StripeNaming
 from api.payments.stripe.reading import StripeReading, moment
 from api.rules.billing_profiles import customer_made
@@ -88,7 +93,7 @@ class StripeProvider:
         has_time = purchase.created_at + SESSION_LIFE - LEAST_LIFE > self.control.clock()
         may_make = purchase.state == "created" and profile.closed_at is None and has_time
         if may_make and not self.is_rehearsal:
-            session = await open_session(self, asked.key, self.returns, purchase.looks_failed)
+            session = await open_session(self, asked.key, self.returns)
             return session.id
         found = await self.find_session(profile.stripe_customer_id, purchase)
         if found is None and purchase.state == "created" and not (may_make or self.is_rehearsal):
@@ -141,7 +146,12 @@ class StripeTill:
 
     async def begin(self, organization_id: str, purchase_id: str, returns: Returns) -> Begun:
         key = PurchaseKey(organization_id, purchase_id)
-        session = await open_session(self.provider, key, returns)
+        try:
+            session = await open_session(self.provider, key, returns)
+        except Refused as refused:
+            if is_failure_of_theirs(refused):
+                await asyncio.to_thread(_count_failure, self.provider.control, key)
+            raise
         return Begun("redirect", session.url)
 
     async def cancel(self, organization_id: str, purchase_id: str) -> None:
@@ -177,9 +187,14 @@ class StripeTill:
 
 
 async def open_session(
-    provider: StripeProvider, key: PurchaseKey, returns: Returns, attempt: int = 0
+    provider: StripeProvider, key: PurchaseKey, returns: Returns
 ) -> stripe.checkout.Session:
-    """The Checkout session of a purchase, made or found again, and written down."""
+    """The Checkout session of a purchase, made or found again, and written down.
+
+    The keys are the same until Stripe has failed, since it repeats its failure to whoever uses a
+    key again. A session that a failed request made all the same is found by its metadata; a
+    customer that one made stays empty.
+    """
     control, requests = provider.control, provider.requests
     purchase, profile = await asyncio.to_thread(_rows, control, key)
     if purchase.session_id is not None:
@@ -187,7 +202,9 @@ async def open_session(
         if session is None:
             raise not_found("checkout session", purchase.session_id, "purchase_id")
         return session
-    customer_id = profile.stripe_customer_id or await _customer(provider, profile)
+    attempt = purchase.looks_failed
+    customer_key = f"{purchase.id}:{attempt}" if attempt else ""
+    customer_id = profile.stripe_customer_id or await _customer(provider, profile, customer_key)
     sale = _sale(purchase, profile, customer_id, returns)
     found = None
     if attempt:
@@ -198,7 +215,7 @@ async def open_session(
     except Refused as refused:
         if is_about_customer(refused):
             # It was deleted in Stripe's dashboard.
-            customer_id = await _customer(provider, profile, instead_of=customer_id)
+            customer_id = await _customer(provider, profile, customer_key, customer_id)
             session = await requests.create_session(replace(sale, customer_id=customer_id), attempt)
         elif is_repeated_otherwise(refused):
             # Made before, by a process that had another address to come back to.
@@ -216,20 +233,25 @@ async def open_session(
 
 
 async def _customer(
-    provider: StripeProvider, profile: BillingProfile, instead_of: str | None = None
+    provider: StripeProvider, profile: BillingProfile, attempt: str, instead_of: str | None = None
 ) -> str:
     organization_id = profile.organization_id
     customer_id = await provider.requests.create_customer(
-        organization_id, profile.id, (profile.pool_kind, profile.pool_id), instead_of
+        organization_id, profile.id, (profile.pool_kind, profile.pool_id), instead_of, attempt
     )
 
-    def write() -> None:
+    def write() -> str:
+        at = (organization_id, profile.id)
         with provider.control.transaction(ACTOR, organization_id) as transaction:
             change = transaction.change(organization_id, while_halted=True)
+            former = change.session.get_one(BillingProfile, at).stripe_customer_id
+            if former not in (None, instead_of):
+                # Another purchase was quicker.
+                return former
             customer_made(change, profile.id, customer_id, instead_of)
+            return customer_id
 
-    await asyncio.to_thread(write)
-    return customer_id
+    return await asyncio.to_thread(write)
 
 
 def _sale(purchase: Purchase, profile: BillingProfile, customer_id: str, returns: Returns) -> Sale:
@@ -271,6 +293,12 @@ def _close(control: Control, key: PurchaseKey, state: str, message: str) -> None
             purchase.state, purchase.message, purchase.look_at = state, message[:512], None
             purchase.revision += 1
             purchase.updated_at = change.now
+
+
+def _count_failure(control: Control, key: PurchaseKey) -> None:
+    with control.store.write(key.organization_id) as session:
+        purchase = session.get_one(Purchase, (key.organization_id, key.purchase_id))
+        purchase.looks_failed += 1
 
 
 def _rows(control: Control, key: PurchaseKey) -> tuple[Purchase, BillingProfile]:
