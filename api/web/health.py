@@ -13,6 +13,7 @@ from starlette.responses import Response
 from api.errors import Refused, unavailable
 from api.outbox import metrics as outbox_metrics
 from api.payments import metrics as payment_metrics
+from api.payments.partners import metrics as partner_metrics
 from api.web.answers import Error, Json, responses
 from api.web.context import Api, ApiPart
 from schemas.release import code_digest
@@ -99,4 +100,5 @@ def _metrics(api: Api) -> Response:
         now = api.control.clock()
         outbox_metrics.observe(session, now)
         payment_metrics.observe(session, now)
+        partner_metrics.observe(session, now)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

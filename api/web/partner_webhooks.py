@@ -17,6 +17,7 @@ from api.errors import Refused, invalid, unavailable
 from api.payments.inbox import Hint
 from api.payments.partners import metrics as partner_metrics
 from api.payments.partners.file import Partner
+from api.payments.partners.provider import PURCHASE
 from api.payments.partners.signing import BadSignature, verify
 from api.web.admission import with_body
 from api.web.answers import Error, Json, responses
@@ -136,12 +137,7 @@ def hint_of(provider: str, webhook_id: str, body: bytes) -> Hint:
     about = told.data
     for text in (about.purchase_id, about.organization_id):
         _plain(text)
-    kind, object_id = "purchase", about.purchase_id
-    if about.charge_id is not None:
-        kind, object_id = "charge", about.charge_id
-    elif about.subscription_id is not None:
-        kind, object_id = "subscription", about.subscription_id
-    return Hint(provider, webhook_id, envelope.type, kind, object_id, body, at)
+    return Hint(provider, webhook_id, envelope.type, PURCHASE, about.purchase_id, body, at)
 
 
 def _plain(text: str) -> str:

@@ -116,6 +116,27 @@ CASES = {
             'metering_outbox_delay_seconds_bucket{le="+Inf"}': EACH_MINUTE,
         },
     ),
+    "PartnerUnclear": Case(
+        {"metering_partner_oldest_unclear_seconds": "0x10 0+60x50"},
+        {"metering_partner_oldest_unclear_seconds": "0x10 0+60x14 0x40"},
+        minute=40,
+    ),
+    "PartnerRefusesRequests": _grows(
+        "metering_partner_requests_total", 'partner="a",operation="charge",outcome="refused"'
+    ),
+    "PartnerWebhooksWait": Case(
+        {"metering_partner_oldest_pending_seconds": "0x10 0+60x50"},
+        {"metering_partner_oldest_pending_seconds": "0x10 0+60x4 0x50"},
+    ),
+    "PartnerWebhooksForged": Case(
+        {'metering_partner_webhooks_total{partner="a",outcome="forged"}': "0x20 0+10x40"},
+        {'metering_partner_webhooks_total{partner="a",outcome="forged"}': "0x20 1x40"},
+    ),
+    "PartnerNotReconciled": Case(
+        {'metering_partner_last_reconciled_timestamp_seconds{partner="a"}': "0x2400"},
+        {'metering_partner_last_reconciled_timestamp_seconds{partner="a"}': "0+60x2400"},
+        minute=2300,
+    ),
     "NamesNotWritten": Case(
         {"metering_names_waiting": "3x60"}, {"metering_names_waiting": "3x10 0x50"}
     ),

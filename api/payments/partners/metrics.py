@@ -1,8 +1,15 @@
 """Prometheus metrics about partners; one set a process. No label comes from what anybody sent."""
 
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.storage.purchases import ProviderCursor, ProviderEvent, Purchase
+
+PREFIX: Final = "partner:"
 
 REQUESTS: Final = Counter(
     "metering_partner_requests_total",
@@ -20,16 +27,51 @@ WEBHOOKS: Final = Counter(
     "Webhooks of a partner by outcome: stored, repeated, ignored, invalid, forged.",
     ["partner", "outcome"],
 )
-WAITING: Final = Gauge(
+UNCLEAR: Final = Gauge(
     "metering_partner_purchases_unclear",
-    "Purchases of which no answer of the partner is known yet.",
+    "Purchases of which no answer of a partner is known yet.",
 )
-OLDEST_WAITING: Final = Gauge(
+OLDEST_UNCLEAR: Final = Gauge(
     "metering_partner_oldest_unclear_seconds",
-    "Age of the oldest purchase of which no answer of the partner is known.",
+    "Age of the oldest purchase of which no answer of a partner is known.",
+)
+PENDING: Final = Gauge(
+    "metering_partner_events_pending", "Webhooks of partners that are not yet worked off."
+)
+OLDEST_PENDING: Final = Gauge(
+    "metering_partner_oldest_pending_seconds",
+    "Age of the oldest webhook of a partner that is not worked off.",
 )
 RECONCILED: Final = Gauge(
     "metering_partner_last_reconciled_timestamp_seconds",
-    "When everything that changed at the partner was compared last.",
+    "When everything that a partner changed was compared; absent before the first time.",
     ["partner"],
 )
+
+
+def observe(session: Session, now: datetime) -> None:
+    """Sets the gauges to what the database says."""
+    unclear, since = session.execute(
+        select(func.count(), func.min(Purchase.created_at)).where(
+            Purchase.state == "awaiting_payment",
+            Purchase.session_id.is_(None),
+            Purchase.provider.startswith(PREFIX),
+        )
+    ).one()
+    UNCLEAR.set(unclear)
+    OLDEST_UNCLEAR.set(_age_s(now, since))
+    pending, oldest = session.execute(
+        select(func.count(), func.min(ProviderEvent.received_at)).where(
+            ProviderEvent.processed_at.is_(None), ProviderEvent.provider.startswith(PREFIX)
+        )
+    ).one()
+    PENDING.set(pending)
+    OLDEST_PENDING.set(_age_s(now, oldest))
+    cursors = select(ProviderCursor).where(ProviderCursor.provider.startswith(PREFIX))
+    for cursor in session.scalars(cursors):
+        name = cursor.provider.removeprefix(PREFIX)
+        RECONCILED.labels(name).set(cursor.reconciled_at.timestamp())
+
+
+def _age_s(now: datetime, since: datetime | None) -> float:
+    return max(0.0, (now - since).total_seconds()) if since else 0.0

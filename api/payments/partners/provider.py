@@ -30,6 +30,8 @@ CHARGED_WITHIN: Final = timedelta(hours=24)
 """After that nobody expects to be charged any more; what the partner did by then still counts."""
 UNFINISHED: Final = frozenset({"created", "awaiting_payment"})
 RETRY_S: Final = 10
+PURCHASE: Final = "purchase"
+"""The kind of object that everything of a partner is put aside under."""
 DECLINED: Final = "The partner does not take this charge."
 NOT_IN_TIME: Final = "The partner was not reached in time, and nothing was charged."
 
@@ -40,6 +42,8 @@ class PartnerProvider:
 
     control: Control
     client: PartnerClient
+    is_rehearsal: bool = False
+    """Then nothing is asked for that changes anything."""
 
     @property
     def name(self) -> str:
@@ -56,38 +60,34 @@ class PartnerProvider:
         except msgspec.DecodeError:
             return NotOurs(f"this version does not know {event.type}")
         key = PurchaseKey(told.data.organization_id, told.data.purchase_id)
-        return await asyncio.to_thread(self.named, key, event.object_kind, event.object_id)
+        return await asyncio.to_thread(self.named, key)
 
-    def named(self, key: PurchaseKey, object_kind: str, object_id: str) -> Named:
+    def named(self, key: PurchaseKey) -> Named:
         """The purchase of these ids, where it is one of this partner's."""
         with self.control.store.read() as session:
             purchase = session.get(Purchase, (key.organization_id, key.purchase_id))
         if purchase is not None and purchase.provider == self.provider:
             return Purchases((key,))
-        message = f"It is for purchase {key.purchase_id!r}, which is not here."
-        return Unknown(object_kind, object_id, message)
+        message = (
+            f"{self.name} has charged {key.organization_id!r} for purchase {key.purchase_id!r}, "
+            "which is not here."
+        )
+        return Unknown(PURCHASE, key.purchase_id, message[:1024])
 
     async def look(self, asked: Asked) -> Seen:
         """Everything that the partner says about a purchase now."""
-        purchase_id = asked.purchase.id
         try:
             return await self._look(asked)
-        except PartnerUnclear as unclear:
-            log.warning(
-                "partner unclear", partner=self.name, purchase_id=purchase_id, why=unclear.why
-            )
-            raise partner_unavailable(self.name) from unclear
-        except PartnerRefused as refused:
-            log.error(
-                "partner refused", partner=self.name, purchase_id=purchase_id, why=str(refused)
-            )
-            raise partner_unavailable(self.name) from refused
+        except (PartnerUnclear, PartnerRefused) as error:
+            raise unclear(self.name, asked.purchase.id, error) from error
 
     async def _look(self, asked: Asked) -> Seen:
         found = await self.client.purchase(asked.purchase.id)
         if found is None:
             if asked.purchase.session_id is not None or asked.purchase.state not in UNFINISHED:
                 # Nothing was charged, or the partner has forgotten what was.
+                return Seen(self.provider)
+            if self.is_rehearsal:
                 return Seen(self.provider)
             refusal = await self._charge(asked)
             found = await self.client.purchase(asked.purchase.id)
@@ -124,6 +124,7 @@ class PartnerProvider:
             asked.profile.closed_at is None
             or subscription is None
             or subscription.status == "canceled"
+            or self.is_rehearsal
         ):
             return found
         change = contract.SubscriptionChange(
@@ -156,6 +157,12 @@ def charge_request(asked: Asked) -> contract.ChargeRequest:
         },
         contract.ChargeRequest,
     )
+
+
+def unclear(name: str, about: str, error: Exception) -> Refused:
+    """What is wrong goes into the log, and 503 to whoever asked."""
+    log.warning("partner unclear", partner=name, about=about, why=str(error))
+    return partner_unavailable(name)
 
 
 def partner_unavailable(name: str) -> Refused:
