@@ -19,6 +19,7 @@ from warehouse.connection import connect
 from warehouse.credits_report import CreditsReport, NamedPool, credits_report
 
 MINUTE: Final = "%Y-%m-%d %H:%M"
+SECOND: Final = "%Y-%m-%d %H:%M:%S"
 GRANT_AMOUNTS: Final = (
     "issued",
     "repaid",
@@ -167,7 +168,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def _as_table(report: CreditsReport, *, with_grants: bool) -> str:
     organization = report.organization
     lines = [
-        f"Credits of {organization.name or organization.organization_id}, {report.at:{MINUTE}} UTC",
+        f"Credits of {organization.name or organization.organization_id}, {report.at:{SECOND}} UTC",
         "Debt is what was spent of credits that were taken back; the next credits repay it.",
         "",
     ]
@@ -183,10 +184,10 @@ def _as_table(report: CreditsReport, *, with_grants: bool) -> str:
 _POOL_COLUMNS: Final = (
     text("Pool"),
     number("Monthly left"),
-    number("of"),
+    number("Monthly total"),
     text("Resets (UTC)"),
     number("One-time left"),
-    number("of "),
+    number("One-time total"),
     number("Debt"),
     number("Balance"),
 )

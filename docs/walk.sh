@@ -32,6 +32,7 @@ echo "$EVENT" | ./metering emit -
 sleep 3  # until it can be queried
 ./metering explain evt_8f1c --organization org_7
 ./metering report spend --organization org_7 --period "$(date -u +%Y-%m)" --by website
+./metering report credits --organization org_7
 call "$ADMIN" "$ORG/groups"
 curl -sS -u "$METERING_CLICKHOUSE_FINANCE_USER:$METERING_CLICKHOUSE_FINANCE_PASSWORD" \
   "$METERING_CLICKHOUSE_URL" --data "SELECT group_name, sum(cost_micro), sum(overage_micro)

@@ -53,13 +53,17 @@ def run(settings: Settings, client: Any, put: Put, monkeypatch: pytest.MonkeyPat
 
 
 TABLE = """\
-Credits of Seven, 2026-11-01 13:00 UTC
+Credits of Seven, 2026-11-01 13:00:00 UTC
 Debt is what was spent of credits that were taken back; the next credits repay it.
 
-Pool              Monthly left    of  Resets (UTC)      One-time left   of   Debt  Balance
-------------------------------------------------------------------------------------------
-group =Alpha (a)          1.50  3.00  2026-11-02 18:00           1.50  1.50  0.00     3.00
-website web_3             0.00  0.00                             0.00  0.70  0.20    -0.20
+Pool              Monthly left  Monthly total  Resets (UTC)      One-time left  \
+One-time total  Debt  Balance
+--------------------------------------------------------------------------------\
+-----------------------------
+group =Alpha (a)          1.50           3.00  2026-11-02 18:00           1.50  \
+          1.50  0.00     3.00
+website web_3             0.00           0.00                             0.00  \
+          0.70  0.20    -0.20
 """
 
 
