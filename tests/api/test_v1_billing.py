@@ -14,6 +14,7 @@ from api.rules.organizations import change_settings, settings_of
 from api.rules.websites import create_website
 from api.storage.purchases import Purchase
 from tests.api.conftest import ADMIN
+from tests.api.documented import check
 from tests.api.seen import actions
 from tests.api.serving import Served
 from tests.api.shop import BUY, LAB, ORG, WEB, CashTill, code, invoice, subscribe
@@ -21,7 +22,7 @@ from tests.api.shop import BUY, LAB, ORG, WEB, CashTill, code, invoice, subscrib
 
 @pytest.fixture
 def admin(selling: Served, till: CashTill) -> Iterator[httpx.Client]:
-    with selling.client("admin") as client:
+    with selling.client("admin", event_hooks={"response": [check]}) as client:
         yield client
 
 
