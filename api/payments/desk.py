@@ -9,6 +9,7 @@ from typing import Final
 from api.options import PaymentOptions
 from api.payments.inbox import Chore, Inbox, drop_bodies
 from api.payments.looking import Looker, Provider
+from api.payments.partners.changes import PartnerChanges
 from api.payments.partners.client import PartnerClient
 from api.payments.partners.file import Partners
 from api.payments.partners.provider import PartnerProvider
@@ -78,7 +79,7 @@ def make_desk(
         till = StripeTill(stripe, looker)
         providers[STRIPE] = stripe
     by_name = {
-        name: PartnerProvider(control, PartnerClient(partner))
+        name: PartnerProvider(control, PartnerClient(partner), is_rehearsal)
         for name, partner in partners.by_name.items()
     }
     tills: dict[str, Till] = {}
@@ -90,6 +91,10 @@ def make_desk(
     if stripe is not None:
         changes = _changes(stripe)
         reconciliations.append(Reconciliation(control, looker, STRIPE, changes, is_rehearsal))
+    reconciliations += [
+        Reconciliation(control, looker, provider.provider, PartnerChanges(provider), is_rehearsal)
+        for provider in by_name.values()
+    ]
     inbox = Inbox(control, looker, _chores(control, options, stripe, reconciliations))
     return Desk(
         control, options, payments, looker, inbox, stripe, partners, by_name, reconciliations

@@ -1,5 +1,6 @@
 """An API that sells by a reference partner: both over real HTTP, on one SQLite database."""
 
+import asyncio
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +13,11 @@ from typing import Any
 import httpx
 from sqlalchemy import select, update
 
+from api.payments.reconcile import Report
 from api.rules.groups import create_group
 from api.rules.packages import PackageTerms, create_package
 from api.storage.ledgers import Grant
-from api.storage.purchases import ProviderEvent, Purchase, Subscription, Unmatched
+from api.storage.purchases import Invoice, ProviderEvent, Purchase, Subscription, Unmatched
 from deploy.embedded.partner.app import BASE
 from schemas.settings import Settings
 from tests.api.conftest import ADMIN
@@ -127,6 +129,25 @@ class Shop:
             return is_sent and all(event.processed_at is not None for event in events)
 
         self.until(is_done)
+
+    def reconcile(self) -> Report:
+        """As each night, in the API's own loop."""
+        desk = self.served.app.state.api.desk
+        (reconciliation,) = desk.reconciliations
+        running = asyncio.run_coroutine_threadsafe(reconciliation.run(), desk.inbox.loop)
+        report: Report = running.result(PATIENCE_S)
+        return report
+
+    def picture(self) -> list[Any]:
+        """All that a webhook can change, as it is kept; no time of ours in it."""
+        tables = (Purchase, Subscription, Invoice, Grant)
+        without = {"revision", "look_at", "looks_failed", "created_at", "updated_at"}
+        without |= {"effective_at"}
+        return [
+            {c.key: getattr(row, c.key) for c in model.__table__.columns if c.key not in without}
+            for model in tables
+            for row in self.rows(model)
+        ]
 
     def look_now(self) -> None:
         """As if the time of the next look had come."""
