@@ -32,7 +32,9 @@ def reconcile(
     begin = since.replace(tzinfo=UTC) if since is not None else None
     reports = asyncio.run(_reconcile(settings, options, begin, dry_run=dry_run))
     if not reports:
-        raise Failure("nobody can be paid by here: neither METERING_STRIPE_API_KEY nor METERING_PARTNERS_FILE is set")
+        raise Failure(
+            "nobody can be paid by here: set METERING_STRIPE_API_KEY or METERING_PARTNERS_FILE"
+        )
     for report in reports:
         for line in lines_of(report, dry_run=dry_run):
             typer.echo(line)
