@@ -37,6 +37,7 @@ from tests.payments.purchases import START, invoice, paid_session
     paid;failed                            | failed   | s 3/0                       |
     paid;failed;paid                       | paid     | s 3/0 s:a1 3/3              |
     paid;none                              | paid     | s 3/3                       | no_payment
+    paid;paid r=3;none                     | paid     | s 3/0                       |
     paid;other                             | paid     | s 3/3                       | no_payment
     other                                  | created  |                             |
     paid r=1                               | paid     | s 3/2                       |
@@ -102,6 +103,8 @@ def test_what_waits_is_looked_at_again() -> None:
     open_session = paid_session(status="open", payment_status="unpaid", expires_at=ends_at)
     seen = Seen("stripe", open_session)
     assert wanted(ONE_TIME, Held(), seen, START).look_at == ends_at + timedelta(minutes=1)
+    just_over = ends_at + timedelta(seconds=59)
+    assert wanted(ONE_TIME, Held(), seen, just_over).look_at == ends_at + timedelta(minutes=1)
     late = ends_at + timedelta(minutes=1)
     assert wanted(ONE_TIME, Held(), seen, late).look_at == late + timedelta(hours=1)
     assert wanted(ONE_TIME, Held(), pictures.one_time("paid"), START).look_at is None

@@ -47,6 +47,7 @@ from tests.payments.purchases import MONTH, START, invoice, subscription
     past@3 2:open 3:open                   | awaiting | 2 3/3?           |
     past@3 2:open;past@3 2:open 3:open;past@3 2:paid 3:open | paid     | 2 3/3 3 3/3?     |
     past@3 2:open 3:paid                   | paid     | 2 3/3? 3 3/3     |
+    active@3 3:open;past@3 2:open 3:open   | awaiting | 2 3/3? 3 3/0?    |
     active@2 1:paid r=3 2:paid r=1         | paid     | 2 3/2            |
     active@1 1:paid;active@1 1:paid r=1    | paid     | 1 3/2            |
     active@1 1:paid;active@1 1:paid d1=o3;canceled@1 1:paid d1=w3 | paid     | d1:won 3/3 1 3/0 |
@@ -189,10 +190,15 @@ def test_each_line_of_an_invoice_is_a_grant_and_two_never_share_a_period() -> No
 
 def test_refunds_count_over_all_payments_of_an_invoice() -> None:
     books = Books(MONTHLY)
-    parts = [pictures.payment([], "py_1", 900), pictures.payment(["r=1"], "py_2", 1800)]
-    paid = invoice(1, "paid", *parts)
-    books.look(replace(pictures.monthly("active@1"), invoices=(paid,)), START)
+    parts = [
+        pictures.payment(["r=300m"], "py_1", 900),
+        pictures.payment([], "py_2", 900),
+        pictures.payment(["r=150m", "d1=o450m"], "py_3", 900),
+    ]
+    paid = replace(invoice(1, "paid", *parts), amount_paid_minor=0)
+    want = books.look(replace(pictures.monthly("active@1"), invoices=(paid,)), START)
     assert books.shown() == "1 3/2"
+    assert want.invoices[0].amount_refunded_minor == 450
 
 
 def test_what_was_paid_elsewhere_counts_as_paid() -> None:
@@ -200,6 +206,18 @@ def test_what_was_paid_elsewhere_counts_as_paid() -> None:
     half = invoice(1, "paid", pictures.payment(["r=1350m"], "py_1", 1350))
     books.look(replace(pictures.monthly("active@1"), invoices=(half,)), START)
     assert books.shown() == "1 3/1.5"
+
+
+def test_with_its_customer_a_subscription_ends() -> None:
+    """When it is first seen, and once."""
+    books = Books(MONTHLY)
+    books.look(pictures.monthly("active@1 1:paid"), START)
+    assert books.look(pictures.monthly("none"), START).subscription == books.held.subscription
+    for later in (1, 2):
+        books.look(pictures.monthly("gone"), START + timedelta(days=later))
+        assert books.held.subscription is not None
+        ended = books.held.subscription
+        assert (ended.status, ended.ended_at) == ("canceled", START + timedelta(days=1))
 
 
 def test_a_line_that_is_its_invoice_gives_the_grant_its_id() -> None:
