@@ -211,7 +211,10 @@ class Storefront:
 
 @contextmanager
 def storefront(
-    data_dir: Path, stripe_options: dict[str, Any] | None = None, **payment_options: Any
+    data_dir: Path,
+    stripe_options: dict[str, Any] | None = None,
+    api_options: dict[str, Any] | None = None,
+    **payment_options: Any,
 ) -> Iterator[Storefront]:
     """Serves it on SQLite. `payment_options` are fields of `PaymentOptions`."""
     with ExitStack() as stack:
@@ -226,7 +229,7 @@ def storefront(
         )
         clock = SharedClock(datetime.fromtimestamp(stripe.control.now_s(), UTC))
         settings = Settings(data_dir=data_dir)
-        served = stack.enter_context(serving(settings, clock, options))
+        served = stack.enter_context(serving(settings, clock, options, **(api_options or {})))
         inbox = served.app.state.api.desk.inbox
         chores, inbox.chores = inbox.chores, []
         stripe.control.webhooks_to(f"{served.url}/webhooks/stripe", stripe.webhook_secret)

@@ -203,8 +203,7 @@ async def open_session(
             raise not_found("checkout session", purchase.session_id, "purchase_id")
         return session
     attempt = purchase.looks_failed
-    customer_key = f"{purchase.id}:{attempt}" if attempt else ""
-    customer_id = profile.stripe_customer_id or await _customer(provider, profile, customer_key)
+    customer_id = profile.stripe_customer_id or await _customer(provider, profile, purchase)
     sale = _sale(purchase, profile, customer_id, returns)
     found = None
     if attempt:
@@ -215,7 +214,7 @@ async def open_session(
     except Refused as refused:
         if is_about_customer(refused):
             # It was deleted in Stripe's dashboard.
-            customer_id = await _customer(provider, profile, customer_key, customer_id)
+            customer_id = await _customer(provider, profile, purchase, customer_id)
             session = await requests.create_session(replace(sale, customer_id=customer_id), attempt)
         elif is_repeated_otherwise(refused):
             # Made before, by a process that had another address to come back to.
@@ -233,12 +232,26 @@ async def open_session(
 
 
 async def _customer(
-    provider: StripeProvider, profile: BillingProfile, attempt: str, instead_of: str | None = None
+    provider: StripeProvider,
+    profile: BillingProfile,
+    purchase: Purchase,
+    instead_of: str | None = None,
 ) -> str:
+    """Makes the profile's customer. Where Stripe once failed to, and would repeat that for a day
+    under the profile's key, under one of the purchase and its attempt."""
     organization_id = profile.organization_id
-    customer_id = await provider.requests.create_customer(
-        organization_id, profile.id, (profile.pool_kind, profile.pool_id), instead_of, attempt
-    )
+    pool = (profile.pool_kind, profile.pool_id)
+    own_key = f"{purchase.id}:{purchase.looks_failed}"
+    customer_id = ""
+    for attempt in ("", own_key) if not purchase.looks_failed else (own_key,):
+        try:
+            customer_id = await provider.requests.create_customer(
+                organization_id, profile.id, pool, instead_of, attempt
+            )
+            break
+        except Refused as refused:
+            if attempt or not is_failure_of_theirs(refused):
+                raise
 
     def write() -> str:
         at = (organization_id, profile.id)
