@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from cli.configuration import STRIPE_CONTROL
+from cli.errors import WRONG_SETTINGS, Failure
 from cli.up.data_dir import DataDirectory
 from cli.up.demo_state import DEMO_ORGANIZATION
 from cli.up.supervisor import Supervisor, saying_that_it_is_slow
@@ -13,6 +14,7 @@ from deploy.embedded.stripe import EmbeddedStripe
 
 STRIPE_KEY: Final = "METERING_STRIPE_API_KEY"
 PARTNERS_FILE: Final = "METERING_PARTNERS_FILE"
+LIVE_KEYS: Final = ("sk_live_", "rk_live_")
 STRIPE: Final = "stand-in for Stripe"
 
 
@@ -31,7 +33,14 @@ class PaymentParts:
         self._directory = directory
         self.stripe: EmbeddedStripe | None = None
         self.partner: EmbeddedPartner | None = None
-        if not configured.get(STRIPE_KEY):
+        key = configured.get(STRIPE_KEY, "")
+        if key.startswith(LIVE_KEYS):
+            raise Failure(
+                f"{STRIPE_KEY} is a live key, and real money is nothing for embedded engines: use a"
+                " test key, or none for the stand-in for Stripe",
+                WRONG_SETTINGS,
+            )
+        if not key:
             self.stripe = EmbeddedStripe(
                 directory.path, port=stripe_port, webhook_url=f"{api_url}/webhooks/stripe"
             )

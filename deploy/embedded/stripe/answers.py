@@ -5,7 +5,8 @@ https://docs.stripe.com/api/pagination, https://docs.stripe.com/expand
 
 import copy
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from deploy.embedded.stripe import checkout
@@ -27,12 +28,17 @@ PAGING = ("limit", "starting_after", "ending_before")
 Filters = Mapping[str, Callable[[Thing, Any], bool]]
 
 
+def first_page(things: Iterable[Thing], params: Thing, url: str) -> Thing:
+    """No more of them is read than the page needs."""
+    limit = _limit(params)
+    held = list(islice((thing for thing in things if not thing.get("deleted")), limit + 1))
+    return list_of(held[:limit], url, has_more=len(held) > limit)
+
+
 def page(things: Iterable[Thing], params: Thing, url: str) -> Thing:
     """`things` are newest first, as every list of Stripe's."""
     held = [thing for thing in things if not thing.get("deleted")]
-    limit = params.get("limit", LIMIT)
-    if not 1 <= limit <= LIMIT_MAX:
-        raise Problem(f"Invalid limit: must be between 1 and {LIMIT_MAX}.", param="limit")
+    limit = _limit(params)
     ids = [thing["id"] for thing in held]
     if "starting_after" in params:
         begin = _place(ids, params["starting_after"], "starting_after") + 1
@@ -44,9 +50,16 @@ def page(things: Iterable[Thing], params: Thing, url: str) -> Thing:
     return list_of(held[:limit], url, has_more=len(held) > limit)
 
 
-def matching(things: Iterable[Thing], params: Thing, filters: Filters) -> list[Thing]:
+def _limit(params: Thing) -> int:
+    limit = int(params.get("limit", LIMIT))
+    if not 1 <= limit <= LIMIT_MAX:
+        raise Problem(f"Invalid limit: must be between 1 and {LIMIT_MAX}.", param="limit")
+    return limit
+
+
+def matching(things: Iterable[Thing], params: Thing, filters: Filters) -> Iterator[Thing]:
     given = [(filters[name], value) for name, value in params.items() if name in filters]
-    return [thing for thing in things if all(fits(thing, value) for fits, value in given)]
+    return (thing for thing in things if all(fits(thing, value) for fits, value in given))
 
 
 def equal(*path: str) -> Callable[[Thing, Any], bool]:
@@ -75,6 +88,8 @@ def one_of(name: str) -> Callable[[Thing, Any], bool]:
 
 
 def expanded(world: World, answer: Thing, paths: list[str]) -> Thing:
+    if not paths:
+        return answer
     held = copy.deepcopy(answer)
     for path in paths:
         parts = path.split(".")

@@ -6,15 +6,16 @@ from deploy.embedded.stripe import checkout, customers, invoices, payments, subs
 from deploy.embedded.stripe.answers import (
     Filters,
     equal,
+    first_page,
     like,
     matching,
     one_of,
     page,
     within,
 )
-from deploy.embedded.stripe.problems import Problem
+from deploy.embedded.stripe.problems import Problem, missing
 from deploy.embedded.stripe.shapes import blank
-from deploy.embedded.stripe.store import Thing
+from deploy.embedded.stripe.store import INDEXED, Thing
 from deploy.embedded.stripe.world import World
 
 Handler = Callable[[World, Thing, Thing], Thing]
@@ -73,7 +74,15 @@ def get(kind: str) -> Handler:
 
 def listed(kind: str, url: str, filters: Filters) -> Handler:
     def answer(world: World, path: Thing, params: Thing) -> Thing:
-        return page(matching(world.store.newest_first(kind), params, filters), params, url)
+        indexed = {name: params[name] for name in INDEXED if name in params and name in filters}
+        if "ending_before" in params:
+            found = world.store.newest_first(kind, **indexed)
+            return page(matching(found, params, filters), params, url)
+        after = params.get("starting_after", "")
+        if after and (world.store.find(after) or {}).get("object") != kind:
+            raise missing(kind.replace(".", " "), after, "starting_after")
+        found = world.store.newest_first(kind, after, **indexed)
+        return first_page(matching(found, params, filters), params, url)
 
     return answer
 

@@ -31,7 +31,20 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
+INDEXED = ("charge", "customer", "invoice", "payment_intent")
+"""Fields by which objects are looked for."""
+
 Thing = dict[str, Any]
+
+
+def _field(name: str) -> str:
+    return f"json_extract(body, '$.{name}')"
+
+
+INDICES = ";".join(
+    f"CREATE INDEX IF NOT EXISTS objects_by_{name} ON objects (kind, {_field(name)})"
+    for name in INDEXED
+)
 
 
 class Store:
@@ -41,7 +54,7 @@ class Store:
         self._sql = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._sql.execute("PRAGMA journal_mode=WAL")
         self._sql.execute("PRAGMA synchronous=NORMAL")
-        self._sql.executescript(TABLES)
+        self._sql.executescript(TABLES + INDICES)
 
     def close(self) -> None:
         self._sql.close()
@@ -82,10 +95,19 @@ class Store:
             (json.dumps({**self.aside(identifier), **values}), identifier),
         )
 
-    def newest_first(self, kind: str) -> Iterator[Thing]:
+    def newest_first(self, kind: str, older_than: str = "", **equal: str) -> Iterator[Thing]:
+        """Of a kind, those whose fields of `INDEXED` have these values, and that are older than the
+        object of this id. One is read after the other: nothing may change meanwhile."""
+        assert set(equal) <= set(INDEXED)
+        conditions = "".join(f" AND {_field(name)} = ?" for name in equal)
+        values = [kind, *equal.values()]
+        if older_than:
+            conditions += " AND position < (SELECT position FROM objects WHERE id = ?)"
+            values.append(older_than)
         rows = self._sql.execute(
-            "SELECT body FROM objects WHERE kind = ? ORDER BY position DESC", (kind,)
-        ).fetchall()
+            f"SELECT body FROM objects WHERE kind = ?{conditions} ORDER BY position DESC",  # noqa: S608 - names of ours
+            values,
+        )
         return (json.loads(body) for (body,) in rows)
 
     def counts(self) -> dict[str, int]:

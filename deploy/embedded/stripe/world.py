@@ -12,7 +12,7 @@ from typing import Any
 
 from deploy.embedded.stripe.problems import missing
 from deploy.embedded.stripe.shapes import API_VERSION, blank
-from deploy.embedded.stripe.store import Store, Thing
+from deploy.embedded.stripe.store import INDEXED, Store, Thing
 
 LETTERS = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 ID_LETTERS = 24
@@ -82,9 +82,10 @@ class World:
 
     def all(self, kind: str, **equal: Any) -> list[Thing]:
         """Oldest first, those whose fields have these values."""
+        indexed = {name: equal[name] for name in INDEXED if isinstance(equal.get(name), str)}
         things = [
             thing
-            for thing in self.store.newest_first(kind)
+            for thing in self.store.newest_first(kind, **indexed)
             if all(thing.get(name) == value for name, value in equal.items())
         ]
         return things[::-1]
