@@ -113,6 +113,9 @@ class Purchase(Struct, frozen=True, kw_only=True):
     charges: Annotated[list[Charge], Meta(max_length=CHARGES_MAX)]
     """The newest 100, newest first."""
     subscription: Subscription | None = None
+    request: ChargeRequest | None = None
+    """What was asked for. With it a purchase that an older backup of ours does not have is made
+    again; without it such a charge waits for a person."""
 
 
 class ChargeList(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import select, update
+from sqlalchemy import inspect, select, update
 
 from api.payments.reconcile import Report
 from api.rules.groups import create_group
@@ -146,7 +146,7 @@ class Shop:
         return [
             {c.key: getattr(row, c.key) for c in model.__table__.columns if c.key not in without}
             for model in tables
-            for row in self.rows(model)
+            for row in sorted(self.rows(model), key=lambda row: str(inspect(row).identity))
         ]
 
     def look_now(self) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
-from api.storage.purchases import ProviderCursor
+from api.storage.ledgers import Grant, OutboxFact
+from api.storage.purchases import BoughtGrant, Invoice, ProviderCursor, Purchase, Subscription
 from tests.cli.conftest import RunCommand, run_command
 from tests.partners.conftest import Reference
 from tests.partners.shop import CREDITS_MICRO, PARTNER, Shop, open_shop
@@ -129,3 +131,23 @@ def test_metrics_tell_what_is_not_known_and_when_it_was_compared(shop: Shop) -> 
         'metering_partner_requests_total{operation="charge",outcome="ok",partner="reference"}'
         in text
     )
+
+
+def test_after_an_older_backup_purchases_are_made_again(shop: Shop) -> None:
+    shop.bought("monthly")
+    provider_id = shop.subscription().provider_id
+    shop.reference.control(f"subscriptions/{provider_id}/renew")
+    shop.until(lambda: len(shop.grants()) == 2)
+    shop.until_worked_off()
+    before = shop.picture()
+    with shop.served.control.store.write() as session:
+        for table in (BoughtGrant, Invoice, Subscription, Purchase, OutboxFact, Grant):
+            session.execute(delete(table))
+    report = shop.reconcile()
+    assert (report.failures, report.unmatched) == ([], [])
+    assert any("made again" in difference for difference in report.differences)
+    after = shop.picture()
+    # Who bought it the partner was never told.
+    for row in (before[0], after[0]):
+        row.pop("bought_by")
+    assert after == before

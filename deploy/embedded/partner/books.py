@@ -86,12 +86,16 @@ class Books(Rows):
         return self._save_charge(charge)
 
     def purchase(self, purchase_id: str) -> Document:
-        if self.row("SELECT 1 FROM purchases WHERE purchase_id = ?", purchase_id) is None:
+        requests = self.documents(
+            "SELECT request FROM purchases WHERE purchase_id = ?", purchase_id
+        )
+        if not requests:
             raise Refusal(404, "not_found", "There is no such purchase.")
         return {
             "purchase_id": purchase_id,
             "charges": self.charges_of(purchase_id)[:CHARGES_SHOWN],
             "subscription": self.subscription_of(purchase_id),
+            "request": requests[0],
         }
 
     def charges_of(self, purchase_id: str) -> list[Document]:
