@@ -78,7 +78,13 @@ def list_keys(
         else:
             query = query.where(ApiKey.organization_id.is_(None))
         rows = [
-            [key.id, key.scope, f"…{key.hint}", _state(key, control.clock()), key.name]
+            [
+                key.id,
+                f"{key.scope} of {key.group_id}" if key.group_id else key.scope,
+                f"…{key.hint}",
+                _state(key, control.clock()),
+                key.name,
+            ]
             for key in session.scalars(query)
         ]
     columns = [text(title) for title in ("ID", "Scope", "Ends in", "State", "Name")]

@@ -18,8 +18,10 @@ from schemas.records import UNASSIGNED
 
 UNFINISHED: Final = ("created", "awaiting_payment")
 """States of purchases that nobody has paid, and somebody still may."""
-LISTED_MAX: Final = 100
-"""Subscriptions and waiting purchases in one answer; the newest."""
+LISTED_MAX: Final = 200
+"""Subscriptions, or waiting purchases, in one answer; there are fewer by the rules of purchases."""
+WEBSITES_MAX: Final = 1_000
+"""Websites of a group in one answer; all of them are counted."""
 MONTHS_ROWS_MAX: Final = 5_000
 MONTH: Final = r"^(20\d{2}|21\d{2})-(0[1-9]|1[0-2])$"
 
@@ -53,12 +55,23 @@ def pool_name(session: Session, organization_id: str, pool_kind: str, pool_id: s
 
 
 def websites_of(session: Session, organization_id: str, group_id: str) -> Sequence[Website]:
-    """The websites of a group, in the order of their names."""
+    """The websites of a group, in the order of their names; at most `WEBSITES_MAX`."""
     return session.scalars(
         select(Website)
         .where(Website.organization_id == organization_id, Website.group_id == group_id)
         .order_by(Website.name, Website.id)
+        .limit(WEBSITES_MAX)
     ).all()
+
+
+def website_count(session: Session, organization_id: str, group_id: str) -> int:
+    """How many websites a group has."""
+    query = (
+        select(func.count())
+        .select_from(Website)
+        .where(Website.organization_id == organization_id, Website.group_id == group_id)
+    )
+    return session.scalar(query) or 0
 
 
 def purchases_of(organization_id: str, pool_kind: str, pool_id: str) -> Select[Purchase]:

@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
+from api.rules.billing_profiles import end_profile
+from api.rules.keys import end_keys_of_group
 from api.rules.names import fold
 from api.storage.ledgers import Grant, Price
 from api.storage.models import (
@@ -153,6 +155,8 @@ def _delete_group(session: Session, record: Any, group_id: str) -> None:
     )
     group.directory_group_id = group.synced_at = group.name_conflict = None
     group.deleted_at = group.updated_at = record.effective_at
+    end_profile(session, record.organization_id, ("group", group_id), record.effective_at)
+    end_keys_of_group(session, record.organization_id, group_id, record.effective_at)
 
 
 def _website(session: Session, record: Any, fact: Any) -> None:

@@ -1,10 +1,13 @@
 """Billing profiles: who pays for a pool. *Enable Billing* makes one; until then nothing is sold."""
 
+from datetime import datetime
+
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from api.errors import conflict, not_found
 from api.ids import new_id
-from api.reading.billing import open_profile
+from api.reading.billing import UNFINISHED, open_profile
 from api.rules.change import Change
 from api.rules.credits import require_pool
 from api.storage.purchases import BillingProfile, Purchase, Subscription
@@ -70,31 +73,39 @@ def customer_made(
 
 
 def close_profile(change: Change, pool_kind: PoolKind, pool_id: str) -> None:
-    """Nothing can be bought for the pool any more; does nothing where nothing could.
+    """Nothing can be bought for the pool any more; does nothing where nothing could."""
+    profile = end_profile(change.session, change.organization_id, (pool_kind, pool_id), change.now)
+    if profile is not None:
+        after = audit_fields(profile)
+        change.audit("billing.close", (pool_kind, pool_id), after | {"closed": False}, after)
+
+
+def end_profile(
+    session: Session, organization_id: str, pool: tuple[PoolKind, str], now: datetime
+) -> BillingProfile | None:
+    """Closes the pool's profile and returns it; None where there is none.
 
     Whatever may still bring money (a checkout that is open, a subscription) is due to be looked at:
     the look ends it with the provider, which no transaction of ours can.
     """
-    profile = open_profile(change.session, change.organization_id, pool_kind, pool_id)
+    profile = open_profile(session, organization_id, *pool)
     if profile is None:
-        return
-    before = audit_fields(profile)
-    profile.closed_at = change.now
+        return None
+    profile.closed_at = now
     live_subscriptions = select(Subscription.purchase_id).where(
-        Subscription.organization_id == change.organization_id, Subscription.ended_at.is_(None)
+        Subscription.organization_id == organization_id, Subscription.ended_at.is_(None)
     )
-    change.session.execute(
+    session.execute(
         update(Purchase)
         .where(
-            Purchase.organization_id == change.organization_id,
+            Purchase.organization_id == organization_id,
             Purchase.profile_id == profile.id,
-            Purchase.state.in_(("created", "awaiting_payment"))
-            | Purchase.id.in_(live_subscriptions),
+            Purchase.state.in_(UNFINISHED) | Purchase.id.in_(live_subscriptions),
         )
-        .values(look_at=change.now, looks_failed=0)
+        .values(look_at=now, looks_failed=0)
     )
-    change.session.flush()
-    change.audit("billing.close", (pool_kind, pool_id), before, audit_fields(profile))
+    session.flush()
+    return profile
 
 
 def audit_fields(profile: BillingProfile) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """API keys and SCIM tokens: shown once, kept as hashes, scoped, rotated, revoked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -108,18 +109,27 @@ def revoke_key(transaction: Transaction, key_id: str, organization_id: str | Non
 
 def revoke_keys_of_group(change: Change, group_id: str) -> None:
     """Ends the keys that are bound to a group, which is deleted in this change."""
-    keys = change.session.scalars(
-        select(ApiKey).where(
-            ApiKey.organization_id == change.organization_id,
-            ApiKey.group_id == group_id,
-            ApiKey.revoked_at.is_(None),
-        )
-    )
-    for key in list(keys):
-        key.revoked_at = change.now
+    for key in end_keys_of_group(change.session, change.organization_id, group_id, change.now):
         before: dict[str, object] = {"scope": key.scope, "name": key.name, "revoked": False}
         after: dict[str, object] = {"revoked": True, "why": "its group was deleted"}
         change.audit("key.revoke", ("key", key.id), before, after)
+
+
+def end_keys_of_group(
+    session: Session, organization_id: str, group_id: str, now: datetime
+) -> Sequence[ApiKey]:
+    """The live keys that are bound to a group, which are none from now on."""
+    keys = session.scalars(
+        select(ApiKey).where(
+            ApiKey.organization_id == organization_id,
+            ApiKey.group_id == group_id,
+            ApiKey.revoked_at.is_(None),
+        )
+    ).all()
+    for key in keys:
+        key.revoked_at = now
+    session.flush()
+    return keys
 
 
 def _revoke(transaction: Transaction, key: ApiKey, why: str) -> None:

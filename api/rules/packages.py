@@ -12,11 +12,12 @@ from api.ids import new_id
 from api.rules.change import Transaction
 from api.rules.currencies import check_currency, check_price
 from api.rules.names import clean_id, clean_name
-from api.storage.purchases import PACKAGES_A_PURCHASE_MAX, Package
-from schemas.records import INT64_MAX
+from api.storage.purchases import Package
+from schemas.records import MICRO
 
-CREDITS_MICRO_MAX: Final = INT64_MAX // PACKAGES_A_PURCHASE_MAX
-"""So that the largest purchase is still an amount of the ledger."""
+CREDITS_MICRO_MAX: Final = 1_000_000_000 * MICRO
+"""A thousand million credits: also what a pool has after many of the largest purchases is an amount
+of the ledger."""
 PRICE_MINOR_MAX: Final = 10**12
 """More than any provider charges at once; and the largest purchase is far from 64 bits."""
 PACKAGES_MAX: Final = 200

@@ -25,6 +25,8 @@ from schemas.records import PoolKind
 PurchaseKind = Literal["one_time", "monthly"]
 UNFINISHED_MAX: Final = 20
 """Purchases of a profile that nobody has paid yet: more are a mistake, or somebody's fun."""
+SUBSCRIPTIONS_MAX: Final = 100
+"""Live ones of a profile; each has its own day, and is one row of the billing page."""
 LOOK_AFTER: Final = timedelta(minutes=2)
 """Whoever asks the provider has by then written down what it said, or was killed."""
 
@@ -50,8 +52,8 @@ def create_purchase(change: Change, pool_kind: PoolKind, pool_id: str, order: Or
     profile = profile_to_pay(change, pool_kind, pool_id)
     currency = change.organization.currency
     package = package_to_buy(change.session, order.package_id, order.kind, currency)
-    _refuse_too_many(change, profile)
     is_monthly = order.kind == "monthly"
+    _refuse_too_many(change, profile, is_monthly=is_monthly)
     purchase = Purchase(
         organization_id=change.organization_id,
         id=new_id("buy"),
@@ -101,22 +103,33 @@ def profile_to_pay(change: Change, pool_kind: PoolKind, pool_id: str) -> Billing
     return profile
 
 
-def _refuse_too_many(change: Change, profile: BillingProfile) -> None:
-    unfinished = change.session.scalar(
+def _refuse_too_many(change: Change, profile: BillingProfile, *, is_monthly: bool) -> None:
+    of_profile = (
         select(func.count())
         .select_from(Purchase)
         .where(
-            Purchase.organization_id == change.organization_id,
-            Purchase.profile_id == profile.id,
-            Purchase.state.in_(UNFINISHED),
+            Purchase.organization_id == change.organization_id, Purchase.profile_id == profile.id
         )
     )
+    unfinished = change.session.scalar(of_profile.where(Purchase.state.in_(UNFINISHED)))
     if (unfinished or 0) >= UNFINISHED_MAX:
         raise conflict(
             "too_many_unfinished_purchases",
             f"{UNFINISHED_MAX} purchases wait for their payment already.",
             "",
             "Pay one of them (`checkout_url` in …/purchases), or wait: they end after a day.",
+        )
+    live = of_profile.join(
+        Subscription,
+        (Subscription.organization_id == Purchase.organization_id)
+        & (Subscription.purchase_id == Purchase.id),
+    ).where(Subscription.ended_at.is_(None))
+    if is_monthly and (change.session.scalar(live) or 0) >= SUBSCRIPTIONS_MAX:
+        raise conflict(
+            "too_many_subscriptions",
+            f"There are {SUBSCRIPTIONS_MAX} subscriptions already.",
+            "kind",
+            "Buy more packages in one subscription, and cancel the small ones.",
         )
 
 

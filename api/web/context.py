@@ -80,7 +80,8 @@ class Allow:
 
     Where the path names an organization it must be the key's own: any other is not found, as if
     it did not exist. `tenant` demands a key that is bound to an organization, `large_body` lets
-    files in, `of_website` lets keys of one group in, for the handler to see whose the website is.
+    files in, `every_group` lets keys of one group in where the path names no
+    group: what is everybody's, or whose it is the handler asks.
     `api.web.admission` asks `admit` before it reads anything of the body.
     """
 
@@ -91,13 +92,13 @@ class Allow:
         *,
         tenant: bool = False,
         large_body: bool = False,
-        of_website: bool = False,
+        every_group: bool = False,
     ) -> None:
         self.scopes = scopes
         self.limit = limit
         self.tenant = tenant
         self.large_body = large_body
-        self.of_website = of_website
+        self.every_group = every_group
 
     async def __call__(self, request: Request) -> Caller:
         # A route that was made without `KeyedRoute` fails here, instead of letting everybody in.
@@ -124,12 +125,11 @@ class Allow:
             raise forbidden("This key belongs to no organization.")
 
     def _keep_to_group(self, group_id: str, path_parameters: Mapping[str, Any]) -> None:
-        """A key of one group knows no other, and changes nothing that is of several. Whose a
-        website is only the database can tell: those routes ask it."""
+        """A key of one group knows no other, and nothing that is of several."""
         named = path_parameters.get("group_id", path_parameters.get("groupId"))
         if named is not None and named != group_id:
             raise not_found("group", str(named), "group_id")
-        if named is None and not (self.scopes >= READERS or self.of_website):
+        if named is None and not self.every_group:
             raise forbidden(
                 "This key is of one group, and this request is not.",
                 "Use a key of scope admin, or of scope group_admin without a group.",

@@ -17,8 +17,8 @@ from api.web.context import GROUP_EDITORS, READERS, Allow, Caller, path_id
 from schemas.records import PoolKind
 
 Handler = Callable[..., Any]
-Reader = Annotated[Caller, Depends(Allow(READERS, "api", of_website=True))]
-Editor = Annotated[Caller, Depends(Allow(GROUP_EDITORS, "api", of_website=True))]
+Reader = Annotated[Caller, Depends(Allow(READERS, "api", every_group=True))]
+Editor = Annotated[Caller, Depends(Allow(GROUP_EDITORS, "api", every_group=True))]
 """Admins of the organization, and of the pool's group: `require_own` asks whose a website is."""
 
 

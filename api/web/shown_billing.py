@@ -36,11 +36,13 @@ def shown_billing(
     subscriptions = billing.live_subscriptions(session, *whose)
     if pool_kind == "group":
         sites = billing.websites_of(session, organization_id, pool_id)
+        count = billing.website_count(session, organization_id, pool_id)
     else:
-        sites = [website(session, organization_id, pool_id)]
+        sites, count = [website(session, organization_id, pool_id)], 1
     return {
         "profile": shown_profile(profile) if profile else None,
         "partner_managed": profile is not None and profile.provider != STRIPE,
+        "website_count": count,
         "websites": [_shown_site(site) for site in sites],
         "monthly": {"packages": sum(purchase.quantity for purchase, _ in subscriptions)},
         "one_time": {"packages": billing.one_time_packages(session, *whose)},

@@ -42,10 +42,10 @@ def get_billing(
     with api.store.read() as session:
         organization = reading.organization(session, organization_id)
         name = require_own(session, caller, organization_id, pool, to_change=False)
-        bought = shown_billing(session, organization_id, pool.kind, pool.id) | {
+        bought = {
             "pool": {"kind": pool.kind, "id": pool.id, "name": name},
             "currency": organization.currency,
-        }
+        } | shown_billing(session, organization_id, pool.kind, pool.id)
     whose = (organization_id, pool.kind, pool.id)
     return Json(with_figures(bought, api.spend, whose, api.control.clock()))
 

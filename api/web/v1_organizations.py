@@ -30,6 +30,7 @@ router = APIRouter(prefix="/v1", tags=["Organizations, prices and credits"], rou
 
 Operator = Annotated[Caller, Depends(Allow(OPERATORS, "api"))]
 Reader = Annotated[Caller, Depends(Allow(READERS, "api"))]
+AnyReader = Annotated[Caller, Depends(Allow(READERS, "api", every_group=True))]
 
 
 @router.post(
@@ -76,7 +77,7 @@ def list_organizations(api: ApiPart, caller: Operator, paging: Paging) -> Respon
     responses=responses(Error, 404),
     summary="One organization",
 )
-def get_organization(api: ApiPart, caller: Reader, organization_id: OrganizationId) -> Response:
+def get_organization(api: ApiPart, caller: AnyReader, organization_id: OrganizationId) -> Response:
     with api.store.read() as session:
         return Json(shown_organization(reading.organization(session, organization_id)))
 

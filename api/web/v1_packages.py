@@ -23,7 +23,7 @@ from api.web.shapes.common import iso
 router = APIRouter(prefix="/v1", tags=["Billing"], route_class=KeyedRoute)
 
 Operator = Annotated[Caller, Depends(Allow(OPERATORS, "api"))]
-Reader = Annotated[Caller, Depends(Allow(READERS, "api"))]
+Reader = Annotated[Caller, Depends(Allow(READERS, "api", every_group=True))]
 PackageId = Annotated[str, path_id(shapes.PACKAGE, "The package.")]
 NULLABLE = frozenset({"stripe_one_time_price_id", "stripe_monthly_price_id"})
 

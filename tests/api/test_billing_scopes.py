@@ -82,6 +82,10 @@ def test_an_admin_of_one_group_knows_no_other(selling: Served, till: CashTill) -
             assert client.post(f"{path}/purchases", json=BUY).status_code == 201
         for path, name in product(foreign, requests(LAB)):
             assert code(requests(path)[name](client)) == (404, "not_found"), (path, name)
+        for path in ("", "/packages", "/groups/lab"):
+            assert client.get(f"{ORG}{path}").status_code == 200, path
+        for path in ("/groups", "/members", "/grants", "/websites", "/prices"):
+            assert code(client.get(f"{ORG}{path}")) == (403, "forbidden"), path
         assert client.patch(f"{ORG}/groups/lab", json={"name": "Labs"}).status_code == 200
         for path, body in (
             (f"{ORG}/groups", {"name": "Mine"}),

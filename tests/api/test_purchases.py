@@ -11,10 +11,12 @@ from sqlalchemy.exc import IntegrityError
 
 from api.errors import Refused
 from api.reading import billing
+from api.repair.replay import apply_fact
 from api.rules import purchases as rules
 from api.rules.billing_profiles import customer_made, enable_billing
 from api.rules.change import Change, Control
 from api.rules.groups import create_group, delete_group
+from api.rules.keys import Scope, create_key
 from api.rules.organizations import OrganizationSettings, create_organization
 from api.rules.packages import PackageTerms, change_package, create_package, retire_package
 from api.rules.purchases import (
@@ -24,8 +26,10 @@ from api.rules.purchases import (
     subscription_to_change,
 )
 from api.rules.websites import create_website
+from api.storage.ledgers import ApiKey
+from api.storage.models import Organization
 from api.storage.purchases import STRIPE, BillingProfile, Purchase
-from schemas.records import PoolKind
+from schemas.records import GroupDeleted, MembershipRecord, PoolKind
 from tests.api.conftest import ADMIN, Clock
 from tests.api.seen import actions
 from tests.api.shop import ORDER, THOUSAND, open_shop, subscribe
@@ -314,3 +318,31 @@ def test_only_live_subscriptions_of_the_pool_are_cancelled_and_resumed(shop: Con
         with pytest.raises(Refused) as refused:
             steer(purchase_id, is_to_end=True, pool=pool)
         assert refused.value.code == code
+
+
+def test_subscriptions_are_limited(shop: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "SUBSCRIPTIONS_MAX", 2)
+    for has_ended in (False, True, False):
+        subscribed(shop, has_ended=has_ended)
+    monthly = Order("pkg", "monthly", 1)
+    answer = refusal(shop, lambda change: create_purchase(change, "group", "lab", monthly))
+    assert answer == (409, "too_many_subscriptions")
+    assert bought(shop).kind == "one_time"
+    assert bought(shop, monthly, ("website", "web")).kind == "monthly"
+
+
+def test_a_group_that_facts_say_is_deleted_buys_nothing_more(shop: Control) -> None:
+    """As `delete_group`, where an older backup was restored and facts are imported."""
+    with shop.transaction(ADMIN) as transaction:
+        key = create_key(transaction, Scope.GROUP_ADMIN, "lab's", "org_a", group_id="lab").key
+    waiting = bought(shop)
+    now = shop.clock() + timedelta(minutes=1)
+    with shop.store.write() as session:
+        organization = session.get_one(Organization, "org_a")
+        version = organization.memberships_version + 1
+        record = MembershipRecord("org_a", version, now, now, GroupDeleted("lab"))
+        apply_fact(session, organization, record)
+    with shop.store.read() as session:
+        assert billing.open_profile(session, "org_a", "group", "lab") is None
+        assert session.get_one(ApiKey, key.id).revoked_at == now
+    assert stored(shop, waiting.id).look_at == now

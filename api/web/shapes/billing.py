@@ -182,7 +182,10 @@ class Billing(BaseModel):
     currency: str = Field(examples=["USD"])
     profile: Profile | None = Field(description="Null until billing is enabled.")
     partner_managed: bool
-    websites: list[Site] = Field(description="Of the group; a website's own answer has itself.")
+    website_count: int = Field(examples=[1])
+    websites: list[Site] = Field(
+        description="Of the group, at most a thousand; a website's own answer has itself."
+    )
     monthly: Credit
     one_time: Credit
     debt_micro: int | None = Field(examples=[0], description="Later credits repay it first.")
