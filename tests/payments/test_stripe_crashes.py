@@ -51,12 +51,11 @@ def sessions(front: Storefront) -> int:
 
 def ask_to_buy(front: Storefront, key: str) -> int:
     """On a connection of its own: the server ends the one on which something went wrong."""
-    with front.served.client("admin") as client:
-        answer = client.post(
-            "/v1/organizations/org_a/groups/group_a/purchases",
-            json={"package_id": "pkg_1000", "kind": "one_time", "quantity": 2},
-            headers={"Idempotency-Key": key},
-        )
+    answer = front.admin.post(
+        "/v1/organizations/org_a/groups/group_a/purchases",
+        json={"package_id": "pkg_1000", "kind": "one_time", "quantity": 2},
+        headers={"Idempotency-Key": key, "Connection": "close"},
+    )
     return answer.status_code
 
 
