@@ -25,7 +25,7 @@ from api.errors import Refused
 from api.storage.ledgers import UNKNOWN_ORGANIZATION, PublishingHalt
 from api.storage.revision import is_current
 from api.storage.store import Store, database_url
-from cli.api import load_options, partners_of
+from cli.api import load_options, load_payment_options, partners_of
 from cli.configuration import settings_file, unknown_variables
 from cli.errors import Failure, one_line
 from cli.masking import without_secrets
@@ -80,6 +80,7 @@ async def examine(settings: Settings) -> list[Finding]:
     findings += await asyncio.to_thread(_clickhouse, settings)
     findings += await asyncio.to_thread(_finance, settings)
     findings += await asyncio.to_thread(_database, settings)
+    findings.append(await _stripe())
     findings += [
         await asyncio.to_thread(_process, name, settings.metrics_host, port)
         for name, port in (
@@ -274,6 +275,32 @@ def _database(settings: Settings) -> list[Finding]:
         return [Finding("wrong", "database", f"{where} does not answer: {_said(error)}")]
     finally:
         store.close()
+
+
+async def _stripe() -> Finding:
+    """Whether the key works and is of which mode; without one that is worth knowing."""
+    from api.payments.stripe.client import StripeRequests
+
+    try:
+        options = load_payment_options()
+    except Failure as failure:
+        return Finding("wrong", "Stripe", str(failure))
+    if not options.is_on:
+        return Finding(
+            "note", "Stripe", "METERING_STRIPE_API_KEY is not set: nothing is sold by it"
+        )
+    requests = StripeRequests(options)
+    mode = "live mode" if options.is_live else "test mode"
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            account = await requests.account()
+    except (Refused, TimeoutError) as error:
+        why = f"{error.message} {error.what_to_do}" if isinstance(error, Refused) else "no answer"
+        return Finding("wrong", "Stripe", f"{mode}: {why}".strip())
+    finally:
+        await requests.close()
+    where = f" at {options.api_base}" if options.api_base else ""
+    return Finding("ok", "Stripe", f"account {account.id}, {mode}{where}")
 
 
 def _said(error: Exception) -> str:

@@ -36,8 +36,7 @@ OLDEST: Final = Gauge(
 )
 RECONCILED: Final = Gauge(
     "metering_stripe_last_reconciled_timestamp_seconds",
-    "When everything that Stripe changed was compared; absent before the first time.",
-    ["provider"],
+    "When everything that Stripe changed was compared; 0 before the first time.",
 )
 UNMATCHED: Final = Gauge(
     "metering_payments_unmatched", "Payments and grants that do not fit each other."
@@ -54,5 +53,5 @@ def observe(session: Session, now: datetime) -> None:
     PENDING.set(waiting)
     OLDEST.set(max(0.0, (now - oldest).total_seconds()) if oldest else 0.0)
     UNMATCHED.set(session.scalar(select(func.count()).select_from(Unmatched)) or 0)
-    for cursor in session.scalars(select(ProviderCursor)):
-        RECONCILED.labels(cursor.provider).set(cursor.reconciled_at.timestamp())
+    cursor = session.get(ProviderCursor, STRIPE)
+    RECONCILED.set(cursor.reconciled_at.timestamp() if cursor else 0)

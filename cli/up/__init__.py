@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from cli.api import load_options
+from cli.api import load_options, load_payment_options
 from cli.configuration import (
     ADMIN_KEY,
     API_URL,
@@ -50,6 +50,7 @@ def run(
 ) -> None:
     """Run until SIGINT or SIGTERM. Raises `Failure` when something cannot be started."""
     load_settings()  # what is wrong is said before anything starts
+    load_payment_options()
     directory = DataDirectory(data_directory())
     directory.lock()
     try:

@@ -174,3 +174,15 @@ def test_what_up_passes_on_is_what_was_said(tmp_path: Path) -> None:
         "METERING_PARTITIONS": "5",
         "METERING_LOG_LEVEL": "warning",
     }
+
+
+def test_secrets_of_stripe_are_masked(run_command: RunCommand) -> None:
+    key, secret = "sk_" + "test_hush", "whsec_" + "hush_hush"
+    variables = {"METERING_STRIPE_API_KEY": key, "METERING_STRIPE_WEBHOOK_SECRET": secret}
+    shown = run_command("config", environment=variables)
+    assert shown.returncode == 0, shown.stderr
+    assert "hush" not in shown.stdout
+    wrong = run_command("config", environment=variables | {"METERING_STRIPE_API_KEY": "hush"})
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("metering: wrong settings: METERING_STRIPE_API_KEY: no secret")
+    assert "hush" not in wrong.stderr

@@ -18,6 +18,7 @@ from streams.kafka import create_topics
 from tests.api.serving import serving
 from tests.cli.conftest import RunCommand
 from tests.conftest import MakeSettings
+from tests.stripe.running import running_stripe
 from warehouse.migrations import migrate
 
 
@@ -181,3 +182,23 @@ def test_wrong_options_of_the_api(
     finding = about("API", make_settings())
     assert finding.level == "wrong"
     assert "METERING_API_PORT" in finding.text
+
+
+def test_a_key_of_stripes_is_tried(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings()
+    assert about("Stripe", settings).level == "note"
+    with running_stripe() as stripe:
+        monkeypatch.setenv("METERING_STRIPE_API_KEY", stripe.api_key)
+        finding = about("Stripe", settings)
+        assert (finding.level, "WEBHOOK_SECRET is missing" in finding.text) == ("wrong", True)
+        monkeypatch.setenv("METERING_STRIPE_WEBHOOK_SECRET", stripe.webhook_secret)
+        monkeypatch.setenv("METERING_STRIPE_API_BASE", stripe.url)
+        finding = about("Stripe", settings)
+        assert finding.level == "ok"
+        assert "test mode" in finding.text
+        monkeypatch.setenv("METERING_STRIPE_API_KEY", "sk_" + "test_of_somebody_else")
+        finding = about("Stripe", settings)
+        assert finding.level == "wrong"
+        assert "somebody_else" not in finding.text

@@ -137,6 +137,30 @@ CASES = {
         {'metering_partner_last_reconciled_timestamp_seconds{partner="a"}': "0+60x2400"},
         minute=2300,
     ),
+    "PaymentsUnmatched": Case(
+        {"metering_payments_unmatched": "0x20 1x40"}, {"metering_payments_unmatched": "0x60"}
+    ),
+    "StripeWebhooksWait": Case(
+        {"metering_stripe_oldest_pending_seconds": "0x10 0+60x50"},
+        {"metering_stripe_oldest_pending_seconds": "0x10 0+60x4 0x50"},
+    ),
+    "StripeRefusesTheKey": _grows(
+        "metering_stripe_requests_total", 'operation="session.create",outcome="unauthorized"'
+    ),
+    "StripeLooksFail": Case(
+        {"metering_stripe_events_failed_total": "0+2x90"},
+        {"metering_stripe_events_failed_total": "0x30 5x60"},
+        minute=80,
+    ),
+    "StripeWebhooksRefused": Case(
+        {'metering_stripe_webhooks_total{outcome="wrong_signature"}': "0x10 0+10x50"},
+        {'metering_stripe_webhooks_total{outcome="stored"}': "0+10x60"},
+    ),
+    "StripeNotReconciled": Case(
+        {"metering_stripe_last_reconciled_timestamp_seconds": "60x2400"},
+        {"metering_stripe_last_reconciled_timestamp_seconds": "0x2400"},
+        minute=2300,
+    ),
     "NamesNotWritten": Case(
         {"metering_names_waiting": "3x60"}, {"metering_names_waiting": "3x10 0x50"}
     ),
