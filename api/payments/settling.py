@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from api.errors import Refused, not_found
-from api.payments import bookkeeping
+from api.payments import adoption, bookkeeping
 from api.payments.monthly import may_place_ahead
 from api.payments.seen import Seen
 from api.payments.settlement import wanted
@@ -34,6 +34,7 @@ from schemas.records import MICRO, GrantKind, PoolKind
 
 SOURCE_LIMIT_CHARACTERS: Final = 255
 TRY_LATER: Final = 503
+TAKEN: Final = "grant_exists"
 DEFAULTS: Final = Options()
 
 
@@ -83,7 +84,7 @@ def settle(
     except Refused as refusal:
         if refusal.status == TRY_LATER or not work.has_granted:
             raise
-        return work.write(refusal)
+        return work.again(refusal)
 
 
 @dataclass
@@ -94,6 +95,20 @@ class _Work:
     seen: Seen
     options: Options
     has_granted: bool = False
+    is_taken: bool = False
+    """A grant's id is: perhaps it is the purchase's own, and nobody knows that any more."""
+
+    def again(self, refusal: Refused) -> Settled:
+        """After a refusal: without grants, unless they may be the purchase's own."""
+        if refusal.code == TAKEN and not self.is_taken:
+            self.is_taken = True
+            try:
+                return self.write(None)
+            except Refused as still:
+                if still.status == TRY_LATER or not self.has_granted:
+                    raise
+                refusal = still
+        return self.write(refusal)
 
     def write(self, refusal: Refused | None) -> Settled:
         """One transaction. With a refusal it grants nothing: that was tried."""
@@ -112,10 +127,12 @@ class _Work:
         if purchase.revision != self.expected_revision:
             raise Stale(f"revision {purchase.revision}, looked at {self.expected_revision}")
         seen, problems = bookkeeping.without_others(change.session, purchase, self.seen)
-        sold, held = _sold(change, purchase), bookkeeping.held(change.session, purchase)
+        sold = _sold(change, purchase)
+        differences = self._adopt(change.session, sold, seen)
+        held = bookkeeping.held(change.session, purchase)
         want = wanted(sold, held, seen, change.now, self.options)
         problems += want.problems
-        differences = bookkeeping.follow(change, purchase, seen, want)
+        differences += bookkeeping.follow(change, purchase, seen, want)
         write = _Grants(change, purchase, sold)
         by_id = {each.id: each for each in held.grants}
         self.has_granted = refusal is None and any(each.id not in by_id for each in want.grants)
@@ -126,6 +143,15 @@ class _Work:
         purchase.revision += 1
         change.session.flush()
         return Settled(purchase.revision, tuple(differences), problems)
+
+    def _adopt(self, session: Session, sold: Sold, seen: Seen) -> list[str]:
+        """Takes back what the purchase lost when the database was restored from a backup."""
+        if not self.is_taken and not adoption.has_lost(session, sold):
+            return []
+        rows = adoption.lost(session, sold, seen)
+        session.add_all(rows)
+        session.flush()
+        return [f"{row.grant_id} is of purchase {sold.purchase_id}" for row in rows]
 
 
 @dataclass

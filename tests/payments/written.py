@@ -5,7 +5,7 @@ from sqlalchemy import func, select
 from api.payments.settling import PurchaseKey
 from api.rules.change import Control
 from api.storage.ledgers import OutboxFact
-from api.storage.purchases import Purchase, Unmatched
+from api.storage.purchases import BoughtGrant, Purchase, Unmatched
 from tests.decisions.worker import Worker
 
 
@@ -20,6 +20,22 @@ def unmatched(control: Control) -> dict[str, str]:
         listed = session.scalars(select(Unmatched).order_by(Unmatched.object_id))
         return {
             f"{row.object_kind} {row.object_id}": f"{row.code}: {row.message}" for row in listed
+        }
+
+
+def bought(control: Control) -> dict[str, tuple[str | None, ...]]:
+    """Of each grant what paid for it: session, invoice and line, dispute and grant."""
+    with control.store.read() as session:
+        return {
+            row.grant_id: (
+                row.purchase_id,
+                row.session_id,
+                row.invoice_id,
+                row.line_id,
+                row.dispute_id,
+                row.of_grant_id,
+            )
+            for row in session.scalars(select(BoughtGrant))
         }
 
 
