@@ -136,6 +136,7 @@ def test_after_an_older_backup_purchases_are_made_again(front: Storefront) -> No
     assert sum("made again" in difference for difference in report.differences) == 2
     assert front.grants() == before
     assert front.purchase(once["id"]).state == front.purchase(monthly).state == "paid"
+    assert front.unmatched() == []
 
 
 def test_further_back_than_events_are_kept_every_purchase_is_looked_at(front: Storefront) -> None:
