@@ -1,14 +1,12 @@
 """What `metering credits` shows: a pool's credits, and its invoices, for people and programs."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from typing import Any, Final
 
 from api.web.shapes.billing import Invoice
 from cli.tables import number, table, text
-from schemas.spreadsheets import guarded
+from schemas.spreadsheets import csv_lines, guarded
 from warehouse.amounts import micro_text
 
 UNKNOWN: Final = "?"
@@ -31,7 +29,7 @@ def billing_text(answer: dict[str, Any], format_: str) -> str:
     ]
     if format_ == "csv":
         header = ["kind", "total", "used", "remaining", "packages", "next_reset_at"]
-        return _csv(header, rows)
+        return csv_lines([header, *rows])
     columns = [
         text("Credits"),
         number("Total"),
@@ -90,7 +88,8 @@ def invoices_text(invoices: Sequence[dict[str, Any]], format_: str) -> str:
         return _json(list(invoices))
     if format_ == "csv":
         header = list(Invoice.model_fields)
-        return _csv(header, [[guarded(_cell(row[name])) for name in header] for row in invoices])
+        rows = [[guarded(_cell(row[name])) for name in header] for row in invoices]
+        return csv_lines([header, *rows])
     rows = [
         [
             row["paid_at"] or "",
@@ -119,14 +118,6 @@ def _credits(micro: int | None) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def _cell(value: object) -> str:

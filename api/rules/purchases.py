@@ -143,8 +143,8 @@ def session_made(
     """The provider has begun to ask for the money, under this id of its own; at `look_at` it is
     asked what became of it, whatever webhooks say.
 
-    Whatever looked before that looks again. A repeat changes nothing; raises Refused (409) for a
-    second session of one purchase.
+    Where the pool is gone meanwhile, that is at once, to end it. Whatever looked before this looks
+    again. A repeat changes nothing; raises Refused (409) for a second session of one purchase.
     """
     purchase = change.session.get(Purchase, (change.organization_id, purchase_id))
     if purchase is None:
@@ -159,7 +159,9 @@ def session_made(
     if purchase.session_id is None:
         purchase.session_id = session_id
         purchase.checkout_url = checkout_url
-        purchase.look_at = look_at
+        key = (change.organization_id, purchase.profile_id)
+        is_closed = change.session.get_one(BillingProfile, key).closed_at is not None
+        purchase.look_at = change.now if is_closed else look_at
         if purchase.state == "created":
             purchase.state = "awaiting_payment"
         purchase.revision += 1

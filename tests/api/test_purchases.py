@@ -20,6 +20,7 @@ from api.rules.keys import Scope, create_key
 from api.rules.organizations import OrganizationSettings, create_organization
 from api.rules.packages import PackageTerms, change_package, create_package, retire_package
 from api.rules.purchases import (
+    LOOK_AFTER,
     Order,
     create_purchase,
     session_made,
@@ -248,6 +249,20 @@ def test_a_webhook_that_was_quicker_is_not_undone(shop: Control) -> None:
     with shop.change("org_a", ADMIN) as change:
         session_made(change, purchase.id, "cs_1", "https://pay.example", None)
     assert stored(shop, purchase.id).state == "paid"
+
+
+def test_a_session_that_was_made_while_the_group_was_deleted_is_ended_at_once(
+    shop: Control, clock: Clock
+) -> None:
+    purchase = bought(shop)
+    with shop.change("org_a", ADMIN) as change:
+        delete_group(change, "lab")
+    with shop.store.write() as session:
+        session.get_one(Purchase, ("org_a", purchase.id)).look_at = None
+    with shop.change("org_a", ADMIN) as change:
+        session_made(change, purchase.id, "cs_1", "https://pay.example", clock() + LOOK_AFTER)
+        now = change.now
+    assert stored(shop, purchase.id).look_at == now
 
 
 def test_a_profile_has_one_customer(shop: Control) -> None:
