@@ -96,6 +96,7 @@ class Inbox:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.looker.stop()
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -121,17 +122,18 @@ class Inbox:
     async def _run(self) -> None:
         lock = work_lock(self.control.store, PAYMENTS)
         try:
-            await self._take(lock)
             while True:
                 self._signal.clear()
                 try:
+                    await self._take(lock)
                     await self._begin_due()
                     self._begin_chores()
                 except Refused as refused:
                     log.warning("payments wait for the database", what=str(refused))
+                except Exception as error:  # noqa: BLE001 - nobody else would go on with it
+                    log.error("payments were not looked through", error=_said(error))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._signal.wait(), LOOK_S)
-                await self._take(lock)
         finally:
             lock.release()
 

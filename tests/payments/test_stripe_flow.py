@@ -185,3 +185,60 @@ def test_deleting_a_group_ends_its_checkouts_and_subscriptions(front: Storefront
     assert front.purchase(opened["id"]).state == "expired"
     session = front.stripe.control.object(front.session_id(opened["id"]))
     assert session["status"] == "expired"
+
+
+def test_a_year_of_renewals_is_read_with_few_requests(front: Storefront) -> None:
+    bought = front.subscribe()
+    for _ in range(5):
+        front.advance(month(front, bought) + 2 * 3600)
+    charges = front.stripe.control.all("charge")
+    front.stripe.client().v1.refunds.create({"charge": charges[2]["id"]})
+    front.deliver()
+    assert [left for left, _ in front.grants().values()].count(0) == 1
+    before = len(front.stripe.requests)
+    front.run(front.desk.payments.of("stripe").look("org_a", bought))
+    asked = [request.path for request in front.stripe.requests[before:]]
+    assert len(asked) == 4
+    assert asked[-1].startswith("/v1/charges")
+
+
+def test_what_was_paid_and_does_not_fit_is_put_aside(front: Storefront) -> None:
+    bought = front.buy()
+    session_id = front.session_id(bought["id"])
+    front.stripe.control.change(session_id, amount_subtotal=1)
+    front.pay(bought["id"])
+    assert front.unmatched() == [("checkout.session", "does_not_fit")]
+    assert front.credits() == 0
+    front.stripe.control.change(session_id, "checkout.session.completed", amount_subtotal=2_000)
+    front.deliver()
+    assert (front.unmatched(), front.credits()) == ([], 2)
+
+
+def test_an_inquiry_holds_nothing_back_and_an_unknown_state_is_not_guessed(
+    front: Storefront,
+) -> None:
+    bought = front.buy()
+    front.pay(bought["id"])
+    (charge,) = front.stripe.control.all("charge")
+    dispute = front.stripe.control.dispute(charge["id"])["id"]
+    for status, left in (
+        ("warning_needs_response", 2),
+        ("of_the_future", 2),
+        ("needs_response", 0),
+    ):
+        front.stripe.control.change(dispute, "charge.dispute.created", status=status)
+        front.stripe.control.flush()
+        front.until(lambda: not front.desk.inbox.is_busy and front.waiting() == [])
+        assert front.credits() == left, status
+
+
+def test_an_invoice_of_many_lines_is_read_to_its_last_page(front: Storefront) -> None:
+    front.subscribe()
+    (invoice,) = front.stripe.control.all("invoice")
+    line = invoice["lines"]["data"][0]
+    more = [line | {"id": f"il_more_{number}", "amount": 0} for number in range(120)]
+    lines = invoice["lines"] | {"data": [*more, line], "total_count": 121}
+    front.stripe.control.change(invoice["id"], "invoice.updated", lines=lines)
+    front.deliver()
+    assert front.credits() == 1
+    assert front.unmatched() == []
