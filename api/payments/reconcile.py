@@ -106,9 +106,13 @@ class Reconciliation:
         async for named in self.changes.since(report.since, now):
             await self._take(report, named, keys, unknown)
         for object_kind, object_id in await asyncio.to_thread(self._put_aside):
-            if (object_kind, object_id) not in unknown:
+            if (object_kind, object_id) in unknown:
+                continue
+            try:
                 named = await self.changes.is_still_there(object_kind, object_id)
                 await self._take(report, named, keys, unknown)
+            except Refused as refused:
+                report.failures.append(f"{object_kind} {object_id}: {refused}")
 
     async def _take(
         self,

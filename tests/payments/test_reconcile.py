@@ -98,6 +98,28 @@ def test_what_names_a_purchase_that_is_not_here_is_put_aside(front: Storefront) 
     assert front.credits() == 0
 
 
+def test_one_that_stripe_does_not_tell_of_hides_no_other(front: Storefront) -> None:
+    with front.store.write() as session:
+        for object_id in ("../../customers/x", "cs_gone"):
+            unknown = Unmatched(
+                provider="stripe",
+                object_kind="checkout.session",
+                object_id=object_id,
+                code="unknown_here",
+                message="It is for purchase 'buy_nobody', which is not here.",
+                since=front.clock(),
+            )
+            session.add(unknown)
+    bought = front.buy()
+    lose_everything(front)
+    front.pay(bought["id"])
+    report = front.reconcile()
+    assert [failure.partition(": ")[0] for failure in report.failures] == [
+        "checkout.session ../../customers/x"
+    ]
+    assert front.credits() == 2
+
+
 def test_other_products_of_the_same_account_are_nobodys_business(front: Storefront) -> None:
     client = front.stripe.client()
     customer = client.v1.customers.create({"name": "of another product"})

@@ -249,3 +249,13 @@ def test_options_that_cannot_be_are_refused_without_repeating_them(
     assert why in str(error.value)
     for value in (given.get("api_key"), given.get("webhook_secret")):
         assert not value or value not in str(error.value)
+
+
+def test_an_id_that_is_none_of_stripes_names_nothing(front: Storefront) -> None:
+    session = {"object": "checkout.session", "metadata": {"metering_purchase": "buy_nobody"}}
+    for number, object_id in enumerate(("../../customers/x", "cs_1?expand[]=a#", "cs_1\n"), 90):
+        thing = {"object": {**session, "id": object_id}}
+        body = json.dumps(event(number, type="checkout.session.completed", data=thing))
+        assert send(front, body).status_code == 200
+    front.deliver()
+    assert front.unmatched() == []

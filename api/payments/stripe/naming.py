@@ -7,6 +7,7 @@ of the same account; one that names what is not here is unknown, and a person ha
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -43,6 +44,8 @@ OBJECTS: Final = frozenset(
     }
 )
 """What may move money; everything else that Stripe tells of is passed over."""
+OBJECT_ID: Final = re.compile(r"[A-Za-z0-9_]+")
+"""The ids that Stripe gives to what may move money; they go into the paths of requests."""
 CUSTOMER_DELETED: Final = "customer.deleted"
 NOT_OURS: Final = NotOurs("it names nothing of ours")
 PURCHASES_MAX: Final = 1_000
@@ -61,6 +64,8 @@ class StripeNaming:
             return await self.of_customer(event.object_id)
         if event.object_kind not in OBJECTS:
             return NotOurs("it moves no money")
+        if OBJECT_ID.fullmatch(event.object_id) is None:
+            return NotOurs("its id is none of Stripe's")
         try:
             thing = msgspec.json.decode(event.body)["data"]["object"]
         except (msgspec.DecodeError, KeyError, TypeError) as error:
