@@ -121,7 +121,11 @@ def _totals(rows: Sequence[OverageRow]) -> dict[str, Any]:
 
 
 def _as_table(rows: Sequence[OverageRow], names: Mapping[str, str], period: str) -> str:
-    head = [f"Overage of {period}", "Amounts in credits and money; nothing paid for it yet.", ""]
+    head = [
+        f"Overage of {period}",
+        "What no credits were left for, in credits, and in money at the price on each event.",
+        "",
+    ]
     if not rows:
         return "\n".join([*head, "No overage in this period.", ""])
     columns = [

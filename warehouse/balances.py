@@ -38,7 +38,7 @@ FROM
 (
     SELECT
         *,
-        issued_micro > 0 AND ifNull(effective_at <= asked_at, false) AS has_begun,
+        ifNull(effective_at <= asked_at, false) AS has_begun,
         has_begun AND ifNull(expires_at > asked_at, true) AS is_live,
         is_live AND kind = 'monthly' AS is_monthly,
         maxIf(effective_at, has_begun AND kind = 'one_time' AND revoked_micro < issued_micro)
@@ -46,7 +46,8 @@ FROM
         is_live AND kind = 'one_time'
             AND (remaining_micro > 0 OR ifNull(last_used_at >= last_begun_at, false)) AS is_one_time
     FROM pool_balances
-    WHERE organization_id = {organization:String}{conditions}
+    WHERE organization_id = {organization:String}
+        AND (grant_id = '' OR issued_micro > 0 AND kind != ''){conditions}
 )
 GROUP BY {names}
 ORDER BY {names}

@@ -223,7 +223,8 @@ def test_a_grant_counts_when_both_its_fact_and_its_entry_are_here(
     put("usage_rated_rows", playing.worker.rated)
     put("facts_applied_rows", playing.facts)
     early = pool_figures(query, ORG, "group", "a", T0)
-    assert shown(early.one_time) == "0/0"
+    assert early == PoolFigures("group", "a")
+    assert list_pools(query, ORG, T0) == []
     assert list_grants(query, ORG) == []
     put("ledger_rows", playing.worker.postings)
     assert shown(pool_figures(query, ORG, "group", "a", T0).one_time) == "30/100"

@@ -6,11 +6,13 @@ import pytest
 
 from cli.verification.differences import Differences
 from cli.verification.pool_check import compare_pools, last_pools
+from deploy.embedded import EmbeddedClickHouse
 from schemas import records, topics
 from schemas.codec import decode_fact_applied, decode_posting, decode_rated
 from schemas.records import INT64_MAX
 from schemas.settings import Settings
 from tests.decisions.worker import HOUR, ORG, T0
+from tests.deploy.finance import ask
 from tests.sinks.feed import rated_event
 from tests.verification.offline import played
 from tests.warehouse.conftest import Put
@@ -257,3 +259,18 @@ def test_other_organizations_stay_apart(client: Any, put: Put, settings: Setting
     differences = Differences()
     compare_pools(settings, {}, differences)
     assert differences.duplicated == 1
+
+
+def test_finance_may_ask_for_it(
+    client: Any, put: Put, settings: Settings, clickhouse: EmbeddedClickHouse
+) -> None:
+    playing = Playing()
+    playing.play(SCENARIOS["the website pays first"])
+    playing.put_into(put)
+    statement = (
+        "SELECT pool_kind, sum(remaining_micro), sum(debt_micro) FROM "
+        f"{settings.clickhouse_database}.pool_balances WHERE organization_id = '{ORG}' "
+        "GROUP BY pool_kind ORDER BY pool_kind"
+    )
+    status, _, text = ask(clickhouse, clickhouse.reader, statement)
+    assert (status, text) == (200, b"group\t60\t0\nwebsite\t0\t0\n")
