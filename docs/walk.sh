@@ -52,5 +52,5 @@ sleep 3  # until the webhook has come and the worker has the grant
 echo '{"specversion":"1.0","id":"evt_9a2d","source":"editor/eu-1","type":"ai.tokens","subject":"ann@northwind.example","organizationid":"org_7","data":{"quantity":1000}}' | ./metering emit -
 sleep 3
 ./metering explain evt_9a2d --organization org_7
-call "$ADMIN" "$ORG/groups/group_editors/billing"
-call "$ADMIN" "$ORG/groups/group_editors/invoices"
+./metering credits show --organization org_7 --group group_editors
+./metering credits history --organization org_7 --group group_editors

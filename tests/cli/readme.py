@@ -18,7 +18,8 @@ STRIPE_IDS = re.compile(r"\b(cs_test|in)_[A-Za-z0-9]{24}\b")
 PORT = re.compile(r"http://127\.0\.0\.1:\d+")
 INVOICE = re.compile(r"\b[0-9A-Z]{8}-(\d{4})\b")
 ASKS = re.compile(
-    r"\./metering (explain|report|dead-letters list)|curl .*\n?.*SELECT|call \"\$ADMIN\" \S+$"
+    r"\./metering (explain|report|credits (show|history)|dead-letters list)"
+    r"|curl .*\n?.*SELECT|call \"\$ADMIN\" \S+$"
 )
 """What only asks, and may be asked twice."""
 SCRIPT_HEAD = """\

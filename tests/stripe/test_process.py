@@ -50,6 +50,17 @@ def test_a_killed_one_goes_on_where_it_was(embedded: EmbeddedStripe) -> None:
         assert len(client.v1.invoices.list({"subscription": subscription}).data) == 2
 
 
+def test_a_shop_whose_clock_was_not_moved_still_sells(embedded: EmbeddedStripe) -> None:
+    client, http = client_of(embedded)
+    with closing(http), closing(StripeControl(embedded.url, embedded.token)) as control:
+        control.advance(31 * shop.DAY_S)
+        opened = shop.once(client, expires_at=int(time.time()) + 2 * shop.HOUR_S)
+        control.advance(shop.HOUR_S)
+        assert shop.session(client, opened.id).status == "open"
+        control.advance(2 * shop.HOUR_S)
+        assert shop.session(client, opened.id).status == "expired"
+
+
 def test_webhooks_go_out_by_themselves_also_after_a_kill(tmp_path: Path) -> None:
     with endpoint("") as taker:
         engine = EmbeddedStripe(tmp_path, webhook_url=taker.url)

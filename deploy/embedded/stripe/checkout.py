@@ -44,7 +44,7 @@ def create(world: World, path: Thing, params: Thing) -> Thing:
     items = _line_items(world, params, mode)
     now_s, total = world.now_s(), sum(item["amount_total"] for item in items)
     _check_total(total, items[0]["currency"])
-    expires_s = _expiry_s(params, now_s)
+    expires_s = _expiry_s(params, now_s, world.ahead_s())
     customer = params.get("customer")
     session = world.add(
         "checkout.session",
@@ -171,8 +171,9 @@ def returning(session: Thing, url: str) -> str:
     return url.replace(SESSION_ID, session["id"])
 
 
-def _expiry_s(params: Thing, now_s: int) -> int:
-    expires_s = int(params.get("expires_at", now_s + EXPIRES_S))
+def _expiry_s(params: Thing, now_s: int, ahead_s: int) -> int:
+    """By our clock; a shop that names an instant names it by its own."""
+    expires_s = int(params["expires_at"]) + ahead_s if "expires_at" in params else now_s + EXPIRES_S
     if not EXPIRES_S_MIN - CLOCKS_DIFFER_S <= expires_s - now_s <= EXPIRES_S_MAX + CLOCKS_DIFFER_S:
         raise Problem(
             "The `expires_at` timestamp must be between 30 minutes and 24 hours from Checkout"

@@ -40,6 +40,11 @@ class World:
             return int(frozen_s)
         return int(self._real_time_s() + clock.get("ahead_s", 0))
 
+    def ahead_s(self) -> int:
+        """How far a clock that runs was moved: shops still live in real time. 0 for one that
+        stands, since whoever stops it moves the shop's clock as well."""
+        return int(self.store.setting(CLOCK, {}).get("ahead_s", 0))
+
     @property
     def is_frozen(self) -> bool:
         return self.store.setting(CLOCK, {}).get("frozen_at_s") is not None
