@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -87,8 +87,12 @@ def running(
     groups: int,
     members: int,
     name: str = "benchapi",
+    payments: Mapping[str, str] | None = None,
 ) -> Iterator[Place]:
-    """An API process on these engines, with a seeded organization; its topics are created."""
+    """An API process on these engines, with a seeded organization; its topics are created.
+
+    `payments` are its settings of Stripe, by the names of their variables in small letters.
+    """
     port = free_port()
     values: dict[str, Any] = {
         "app_id": name,
@@ -104,8 +108,10 @@ def running(
         "api_port": port,
         "api_rate_per_minute": 1_000_000,
         "log_level": "error",
+        **(payments or {}),
     }
-    settings = Settings(**{key: one for key, one in values.items() if not key.startswith("api_")})
+    others = ("api_", "stripe_")
+    settings = Settings(**{key: one for key, one in values.items() if not key.startswith(others)})
     asyncio.run(create_topics(settings))
     migrate_warehouse(settings)
     store = Store(database_url(settings))

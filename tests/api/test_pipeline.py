@@ -4,6 +4,7 @@ with a stream worker a change by HTTP reaches the stamp of later usage."""
 import asyncio
 from pathlib import Path
 
+from bench import purchases
 from bench.api import measure_answers, running, with_worker
 from deploy.embedded import EmbeddedClickHouse, EmbeddedKafka
 
@@ -21,3 +22,9 @@ def test_the_benchmark_checks_answers_and_a_move_reaches_the_stamp(
         "spend_by_member": 2,
     }
     assert len(delays_ms) == 3
+
+
+def test_the_benchmark_of_purchases_checks_that_credits_can_be_spent(
+    kafka: EmbeddedKafka, clickhouse: EmbeddedClickHouse, tmp_path: Path
+) -> None:
+    assert len(purchases.run(kafka, clickhouse, tmp_path, purchases=2)) == 2
