@@ -90,6 +90,8 @@ class Pipeline:
     recovery_s: float = 0.0
     request_timeout_s: float = 90.0
     workers: list[Process] = field(default_factory=list)
+    further: list[Process] = field(default_factory=list)
+    """What also runs beside it and is watched, as an API."""
 
     def __post_init__(self) -> None:
         self.kafka = EmbeddedKafka(self.directory)
@@ -112,7 +114,7 @@ class Pipeline:
 
     @property
     def processes(self) -> list[Process]:
-        return [*self.workers, self.guest, self.sink]
+        return [*self.workers, self.guest, self.sink, *self.further]
 
     async def watch(self) -> None:
         """Restarts what ended by itself, for ever. Raises PipelineError when that never helps."""
@@ -136,11 +138,11 @@ class Pipeline:
         """Workers and sink, cleanly; the engines stay for the comparison."""
         await asyncio.gather(*(process.stop() for process in self.processes))
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
         """A command of ours until its end; what it printed. Raises PipelineError if it fails."""
         finished = subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
-            env=dict(self.sink.environment),
+            env=dict(environment or self.sink.environment),
             capture_output=True,
             text=True,
             timeout=COMMAND_TIMEOUT_S,
@@ -151,7 +153,7 @@ class Pipeline:
         return finished.stdout
 
     def stop_all(self) -> None:
-        for process in (*self.workers, *(each for each in self._others())):
+        for process in (*self.workers, *self.further, *self._others()):
             process.kill()
         self.clickhouse.kill()
         self.kafka.kill()

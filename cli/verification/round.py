@@ -15,6 +15,7 @@ from cli.verification.pipeline import FORFEIT_INTERVAL_S, LATE_GRACE_S, Pipeline
 from cli.verification.pool_check import PoolName, compare_pools, last_pools
 from cli.verification.replay import Verdict, replay
 from cli.verification.settle import settle
+from cli.verification.shop import Shop
 from cli.verification.topic_contents import Contents, read_partition
 from cli.verification.warehouse_check import compare_ledger, compare_partition, compare_spend
 from cli.verification.workload import Workload
@@ -26,6 +27,8 @@ BURSTS_A_FAULT: Final = 4
 PAUSE_S: Final = 1.0
 """Between faults, on average: long enough for a killed worker to be in the middle of things."""
 SETTLE_S: Final = 300.0
+PURCHASES_LEAST: Final = 6
+"""At least so many purchases are made meanwhile, and one a fault."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,12 @@ async def run_round(options: Options, directory: Path, say: Callable[[str], None
         directory, options.workers, options.slow_recovery_s, options.request_timeout_s
     )
     say(f"starting Kafka, ClickHouse, {options.workers} workers and the sink in {directory}")
+    shop = Shop(pipeline, options.seed, say)
     try:
         await pipeline.start()
+        await shop.open()
         watch = asyncio.create_task(pipeline.watch(), name="watch")
-        work = asyncio.create_task(_feed_and_hurt(options, pipeline, say), name="round")
+        work = asyncio.create_task(_feed_and_hurt(options, pipeline, shop, say), name="round")
         await asyncio.wait((watch, work), return_when=asyncio.FIRST_COMPLETED)
         if watch.done():
             work.cancel()
@@ -67,9 +72,10 @@ async def run_round(options: Options, directory: Path, say: Callable[[str], None
         watch.cancel()
         work_done = work.result()
         await pipeline.stop_ours()
-        verdict = await _compare(pipeline, work_done, say)
+        verdict = await _compare(pipeline, work_done, shop, say)
     finally:
         pipeline.stop_all()
+        shop.stop()
     figures = {
         "input": verdict.counts["input"],
         "rated": verdict.counts["rated"],
@@ -78,6 +84,10 @@ async def run_round(options: Options, directory: Path, say: Callable[[str], None
         "facts": verdict.counts["memberships"] + verdict.counts["credits"],
         "sent_on": verdict.counts["sent_on"],
         "replayed": verdict.counts["replayed"],
+        **{
+            name: shop.counts[name]
+            for name in ("purchases", "renewals", "refunds", "api_kills", "stripe_kills")
+        },
         "lost": verdict.differences.lost,
         "duplicated": verdict.differences.duplicated,
         "wrong": verdict.differences.wrong,
@@ -107,7 +117,9 @@ class _Work:
     replayed: int
 
 
-async def _feed_and_hurt(options: Options, pipeline: Pipeline, say: Callable[[str], None]) -> _Work:
+async def _feed_and_hurt(
+    options: Options, pipeline: Pipeline, shop: Shop, say: Callable[[str], None]
+) -> _Work:
     settings = pipeline.settings
     workload = Workload(options.events, ORGANIZATIONS, settings.partitions, options.seed)
     faults = Faults(pipeline, options.seed, say, options.down_s)
@@ -115,11 +127,17 @@ async def _feed_and_hurt(options: Options, pipeline: Pipeline, say: Callable[[st
     try:
         await feed.send(workload.opening(datetime.now(UTC)))
         hurting = asyncio.create_task(_hurt(options, faults), name="faults")
+        trading = asyncio.create_task(
+            shop.trade(max(PURCHASES_LEAST, options.kills)), name="purchases"
+        )
         try:
             await _feed(options, workload, feed, hurting)
             await hurting
+            await trading
         finally:
             hurting.cancel()
+            trading.cancel()
+        await shop.settle()
         say(f"{feed.acknowledged:,} records sent; waiting until all is processed")
         await settle(pipeline, SETTLE_S + 2 * options.slow_recovery_s)
         await feed.send(workload.mending(datetime.now(UTC)))
@@ -179,7 +197,9 @@ async def _replay_dead_letters(pipeline: Pipeline, say: Callable[[str], None]) -
     return total
 
 
-async def _compare(pipeline: Pipeline, outcome: _Work, say: Callable[[str], None]) -> Verdict:
+async def _compare(
+    pipeline: Pipeline, outcome: _Work, shop: Shop, say: Callable[[str], None]
+) -> Verdict:
     """One partition after the other, so that memory holds one at a time (and ledger and pools)."""
     settings = pipeline.settings
     total, ledgers, pools = Verdict(), list[Contents](), dict[PoolName, Pool]()
@@ -190,8 +210,10 @@ async def _compare(pipeline: Pipeline, outcome: _Work, say: Callable[[str], None
         await asyncio.to_thread(compare_partition, settings, contents, total.differences)
         ledgers.append(Contents(partition, {LEDGER: contents.records[LEDGER]}))
         pools |= last_pools(contents)
+        shop.take(contents, total.differences)
         say(f"partition {partition} compared: {total.differences.total} differences so far")
     total.compare_forwarding()
+    await asyncio.to_thread(shop.compare, total.differences)
     if total.counts["replayed"] < outcome.replayed:
         total.differences.note_lost(
             f"{outcome.replayed} dead letters were replayed, "

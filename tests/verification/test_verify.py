@@ -40,6 +40,9 @@ def test_exact_through_every_kind_of_fault_once() -> None:
     assert figures["zombies"] == 2
     assert figures["broker_restarts"] == figures["disks_lost"] == 1
     assert figures["replayed"] > 0
+    assert figures["purchases"] >= 10
+    for name in ("renewals", "refunds", "api_kills", "stripe_kills"):
+        assert figures[name] > 0, name
 
 
 def test_exact_when_engines_are_away_and_recovery_outlasts_the_request_timeout() -> None:
