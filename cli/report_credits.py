@@ -116,6 +116,8 @@ def _pool_fields(pool: NamedPool) -> dict[str, Any]:
         **_kind_fields("one_time", figures.one_time),
         "debt_credits": micro_text(figures.debt_micro),
         "balance_credits": micro_text(figures.balance_micro),
+        "upcoming_credits": micro_text(figures.upcoming_micro),
+        "expired_credits": micro_text(figures.expired_micro),
     }
 
 
@@ -170,6 +172,7 @@ def _as_table(report: CreditsReport, *, with_grants: bool) -> str:
     lines = [
         f"Credits of {organization.name or organization.organization_id}, {report.at:{SECOND}} UTC",
         "Debt is what was spent of credits that were taken back; the next credits repay it.",
+        "The balance is what can be spent now, minus the debt; upcoming credits begin later.",
         "",
     ]
     if not report.pools:
@@ -190,6 +193,7 @@ _POOL_COLUMNS: Final = (
     number("One-time total"),
     number("Debt"),
     number("Balance"),
+    number("Upcoming"),
 )
 
 
@@ -205,6 +209,7 @@ def _pool_row(pool: NamedPool) -> list[str]:
         micro_text(figures.one_time.total_micro),
         micro_text(figures.debt_micro),
         micro_text(figures.balance_micro),
+        micro_text(figures.upcoming_micro),
     ]
 
 

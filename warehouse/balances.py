@@ -33,7 +33,8 @@ SELECT
     sumIf(used_micro, is_one_time),
     sumIf(remaining_micro, is_one_time),
     sum(debt_micro),
-    sum(balance_micro)
+    sumIf(remaining_micro, grant_id != '' AND NOT has_begun),
+    sumIf(remaining_micro, has_begun AND NOT is_live)
 FROM
 (
     SELECT
@@ -94,9 +95,20 @@ class PoolFigures:
     monthly: KindFigures = field(default_factory=KindFigures)
     one_time: KindFigures = field(default_factory=KindFigures)
     debt_micro: int = 0
-    balance_micro: int = 0
-    """All that remains, minus the debt, as the worker keeps it: with what begins later, and what
-    has expired but still pays for late usage."""
+    upcoming_micro: int = 0
+    """What begins later, as the next month that is in place already."""
+    expired_micro: int = 0
+    """What has expired, but still pays for late usage until it is forfeited."""
+
+    @property
+    def balance_micro(self) -> int:
+        """What can be spent now, minus the debt."""
+        return self.monthly.remaining_micro + self.one_time.remaining_micro - self.debt_micro
+
+    @property
+    def held_micro(self) -> int:
+        """All that the pool holds, minus the debt: the balance that the worker keeps."""
+        return self.balance_micro + self.upcoming_micro + self.expired_micro
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +227,9 @@ def _conditions(pool_kind: PoolKind | None, pool_id: str | None) -> tuple[str, d
 def _figures(row: Sequence[Any]) -> PoolFigures:
     kind, pool_id, used, remaining, next_reset_at, *rest = row
     monthly = KindFigures(used, remaining, _utc(next_reset_at))
-    one_time_used, one_time_remaining, debt_micro, balance_micro = rest
+    one_time_used, one_time_remaining, *others = rest
     one_time = KindFigures(one_time_used, one_time_remaining)
-    return PoolFigures(kind, pool_id, monthly, one_time, debt_micro, balance_micro)
+    return PoolFigures(kind, pool_id, monthly, one_time, *others)
 
 
 def _grant(row: Sequence[Any]) -> GrantBalance:

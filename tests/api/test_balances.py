@@ -101,6 +101,8 @@ def test_every_pool_is_shown_and_in_pages(shop: Shop) -> None:
             },
             "debt_micro": 0,
             "balance_micro": 400_500_000,
+            "upcoming_micro": 0,
+            "expired_micro": 0,
         }
         assert (other["pool_id"], website["pool_id"]) == ("b", "web_3")
         assert website["name"] == "shop.example"

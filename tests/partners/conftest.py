@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,23 @@ def _toml(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
+@pytest.fixture(scope="module")
+def lasting_reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
+    """One server for the tests of a module."""
+    with running_reference(tmp_path_factory.mktemp("partner")) as running:
+        yield running
+
+
 @pytest.fixture
-def reference(tmp_path: Path) -> Iterator[Reference]:
+def reference(lasting_reference: Reference) -> Reference:
+    """It knows nothing yet."""
+    lasting_reference.control("reset")
+    return lasting_reference
+
+
+@contextmanager
+def running_reference(directory: Path) -> Iterator[Reference]:
     keys = Keys(new_secret(), new_secret())
-    directory = tmp_path / "partner"
     with in_thread(directory, free_port(), keys) as url:
         partner = parse_partners(partner_toml(url + BASE, keys)).by_name["reference"]
         yield Reference(url, partner, keys, directory)

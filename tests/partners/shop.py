@@ -11,13 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import inspect, select, update
+from sqlalchemy import delete, inspect, select, update
 
 from api.payments.reconcile import Report
 from api.rules.groups import create_group
 from api.rules.packages import PackageTerms, create_package
-from api.storage.ledgers import Grant
-from api.storage.purchases import Invoice, ProviderEvent, Purchase, Subscription, Unmatched
+from api.storage.ledgers import Grant, IdempotencyKey, OutboxFact
+from api.storage.purchases import (
+    BoughtGrant,
+    Invoice,
+    ProviderCursor,
+    ProviderEvent,
+    Purchase,
+    Subscription,
+    Unmatched,
+)
 from deploy.embedded.partner.app import BASE
 from schemas.settings import Settings
 from tests.api.conftest import ADMIN
@@ -46,9 +54,27 @@ class Shop:
             create_package(transaction, terms, "pkg")
             create_group(transaction.change(ORGANIZATION), "Lab", "lab")
         self.client = self.served.client("admin")
-        self.reference.control("webhooks", mode="deliver", url=self.webhook_url)
+        self.hear()
         enabled = self.post("billing", {})
         assert enabled.json()["provider"] == PARTNER, enabled.text
+
+    def hear(self) -> None:
+        self.reference.control("webhooks", mode="deliver", url=self.webhook_url)
+
+    def forget(self) -> None:
+        """As if nothing had been bought yet, here and at the partner."""
+        self.reference.control("reset")
+        inbox = self.served.app.state.api.desk.inbox
+        with self.served.control.store.write() as session:
+            session.execute(update(Purchase).values(look_at=None))
+            session.execute(delete(ProviderEvent))
+        self.until(lambda: not inbox.is_busy)
+        with self.served.control.store.write() as session:
+            for table in (BoughtGrant, Invoice, Subscription, Unmatched, Grant, Purchase):
+                session.execute(delete(table))
+            for table in (ProviderEvent, ProviderCursor, OutboxFact, IdempotencyKey):
+                session.execute(delete(table))
+        self.hear()
 
     @property
     def webhook_url(self) -> str:

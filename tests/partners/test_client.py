@@ -161,6 +161,20 @@ async def test_everything_that_changed_is_read_over_all_pages(reference: Referen
     await client.close()
 
 
+async def test_pages_without_an_end_are_given_up(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left would otherwise be forgotten when the cursor moves on."""
+    client = reference.client()
+    for number in range(3):
+        await client.charge(charge_request(f"purchase_{number}"))
+    monkeypatch.setattr(contract, "CHARGES_MAX", 1)
+    monkeypatch.setattr("api.payments.partners.client.PAGES_MAX", 2)
+    with pytest.raises(PartnerUnclear, match="more than 2 pages"):
+        [charge async for charge in client.charges_since(datetime(2020, 1, 1, tzinfo=UTC))]
+    await client.close()
+
+
 async def test_a_subscription_is_canceled_and_resumed(reference: Reference) -> None:
     client = reference.client()
     await client.charge(charge_request(kind="monthly"))

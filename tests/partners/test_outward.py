@@ -2,10 +2,13 @@
 
 import asyncio
 import ipaddress
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
@@ -188,3 +191,34 @@ async def test_an_answer_that_does_not_come_is_given_up() -> None:
     with _server() as server, pytest.raises((TimeoutError, httpx.TimeoutException)):
         await _ask(server.server_address[1], "/slow", timeout_s=0.2)
     assert asyncio.get_running_loop().is_running()
+
+
+async def test_the_certificate_is_that_of_the_name_though_the_address_is_ours(
+    tmp_path: Path,
+) -> None:
+    """The connection goes to the checked address and still asks for, and believes, only the
+    partner's own name."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    made += ["-nodes", "-days", "1", "-subj", "/CN=partner.example", "-keyout", str(key)]
+    made += ["-addext", "subjectAltName=DNS:partner.example", "-out", str(certificate)]
+    await asyncio.to_thread(subprocess.run, made, check=True, capture_output=True)
+    asked: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.sni_callback = lambda _socket, name, _context: asked.append(name)
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def resolve(_host: str, _port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    client = OutwardClient(LOOPBACK, 10.0, resolve)
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        await client.ask("GET", f"https://partner.example:{port}/", {})
+    await client.close()
+    server.close()
+    assert asked == ["partner.example"]

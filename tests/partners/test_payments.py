@@ -15,10 +15,19 @@ from tests.partners.conftest import Reference
 from tests.partners.shop import CREDITS_MICRO, PARTNER, PRICE_MINOR, Shop, open_shop
 
 
-@pytest.fixture
-def shop(reference: Reference, tmp_path: Path, migrated: Path) -> Iterator[Shop]:
-    with open_shop(reference, tmp_path, migrated) as opened:
+@pytest.fixture(scope="module")
+def lasting_shop(
+    lasting_reference: Reference, tmp_path_factory: pytest.TempPathFactory, migrated: Path
+) -> Iterator[Shop]:
+    with open_shop(lasting_reference, tmp_path_factory.mktemp("shop"), migrated) as opened:
         yield opened
+
+
+@pytest.fixture
+def shop(lasting_shop: Shop) -> Shop:
+    """Nothing was bought yet."""
+    lasting_shop.forget()
+    return lasting_shop
 
 
 def test_a_charge_that_succeeds_is_granted_at_once_and_once(shop: Shop) -> None:
@@ -171,7 +180,14 @@ def test_a_subscription_that_ends_at_the_partner_ends_here(shop: Shop) -> None:
     assert shop.left() == 3 * CREDITS_MICRO, "what was paid stays"
 
 
-def test_a_group_that_is_deleted_is_charged_no_more(shop: Shop) -> None:
+def test_a_group_that_is_deleted_is_charged_no_more(
+    reference: Reference, tmp_path: Path, migrated: Path
+) -> None:
+    with open_shop(reference, tmp_path, migrated) as shop:
+        _delete_the_group(shop)
+
+
+def _delete_the_group(shop: Shop) -> None:
     shop.bought("monthly")
     where = "/v1/organizations/org_a/groups/lab"
     assert shop.client.delete(where, params={"confirm_name": "Lab"}).status_code == 204

@@ -16,10 +16,19 @@ from tests.partners.shop import CREDITS_MICRO, PARTNER, Shop, open_shop
 __all__ = ["run_command"]
 
 
-@pytest.fixture
-def shop(reference: Reference, tmp_path: Path, migrated: Path) -> Iterator[Shop]:
-    with open_shop(reference, tmp_path, migrated) as opened:
+@pytest.fixture(scope="module")
+def lasting_shop(
+    lasting_reference: Reference, tmp_path_factory: pytest.TempPathFactory, migrated: Path
+) -> Iterator[Shop]:
+    with open_shop(lasting_reference, tmp_path_factory.mktemp("shop"), migrated) as opened:
         yield opened
+
+
+@pytest.fixture
+def shop(lasting_shop: Shop) -> Shop:
+    """Nothing was bought yet."""
+    lasting_shop.forget()
+    return lasting_shop
 
 
 def history(shop: Shop, lost: set[int]) -> None:

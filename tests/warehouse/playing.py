@@ -1,5 +1,6 @@
 """Scenarios of credits and usage through the worker's decisions, and into ClickHouse."""
 
+from datetime import datetime
 from typing import Any
 
 from schemas import records
@@ -19,7 +20,7 @@ class Playing:
 
     def play(self, scenario: str) -> None:
         """Lines: a credit fact as in `test_credits`, `use 30`, `at web_3 use 30`, `wait +2h`,
-        `delete a`."""
+        `delete a`; `+30h grant …` takes effect then."""
         for line in filter(None, map(str.strip, scenario.splitlines())):
             match line.split():
                 case ["use", quantity]:
@@ -31,11 +32,13 @@ class Playing:
                     self.worker.tick()
                 case ["delete", group_id]:
                     self._publish(records.GroupDeleted(group_id))
+                case [time, *words] if time.startswith("+"):
+                    self._publish(fact_from(" ".join(words)), instant(time))
                 case _:
                     self._publish(fact_from(line))
 
-    def _publish(self, fact: Any) -> None:
-        outcome = self.worker.publish(fact)
+    def _publish(self, fact: Any, effective_at: datetime | None = None) -> None:
+        outcome = self.worker.publish(fact, effective_at)
         assert outcome.applied is not None, outcome
         self.facts.append(outcome.applied)
 

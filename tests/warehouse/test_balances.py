@@ -193,14 +193,14 @@ def test_figures(
     figures = pool_figures(query, ORG, "group", "a", playing.worker.now)
     assert (shown(figures.monthly), shown(figures.one_time)) == (monthly, one_time)
     pool = playing.worker.pool("group", "a")
-    assert (figures.debt_micro, figures.balance_micro) == (pool.debt_micro, pool.balance_micro)
+    assert (figures.debt_micro, figures.held_micro) == (pool.debt_micro, pool.balance_micro)
     live = [
         grant.remaining_micro
         for grant in pool.grants
         if grant.effective_at <= playing.worker.now
         and (grant.expires_at is None or playing.worker.now < grant.expires_at)
     ]
-    assert figures.monthly.remaining_micro + figures.one_time.remaining_micro == sum(live)
+    assert figures.balance_micro == sum(live) - pool.debt_micro
 
 
 def test_what_begins_later_is_not_shown_yet(client: Any, query: Any, put: Put) -> None:
@@ -209,7 +209,10 @@ def test_what_begins_later_is_not_shown_yet(client: Any, query: Any, put: Put) -
     playing.put_into(put)
     before = pool_figures(query, ORG, "group", "a", T0 - timedelta(microseconds=1))
     assert shown(before.monthly) == "0/0"
-    assert before.balance_micro == 100
+    assert (before.balance_micro, before.upcoming_micro, before.expired_micro) == (0, 100, 0)
+    after = pool_figures(query, ORG, "group", "a", T0 + 30 * HOUR)
+    assert (after.balance_micro, after.upcoming_micro, after.expired_micro) == (0, 0, 100)
+    assert before.held_micro == after.held_micro == 100
     (grant,) = list_grants(query, ORG)
     states = [grant.state(T0 + time) for time in (-HOUR, 0 * HOUR, 30 * HOUR)]
     assert states == ["upcoming", "live", "expired"]

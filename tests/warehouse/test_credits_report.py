@@ -33,6 +33,7 @@ def run(settings: Settings, client: Any, put: Put, monkeypatch: pytest.MonkeyPat
     playing = Playing()
     playing.play("""
         grant m 3000000 a monthly until=+30h
+        +30h grant n 4000000 a monthly until=+60h
         grant g 2000000 a
         use 1500000
         revoke g 500000
@@ -55,15 +56,16 @@ def run(settings: Settings, client: Any, put: Put, monkeypatch: pytest.MonkeyPat
 TABLE = """\
 Credits of Seven, 2026-11-01 13:00:00 UTC
 Debt is what was spent of credits that were taken back; the next credits repay it.
+The balance is what can be spent now, minus the debt; upcoming credits begin later.
 
 Pool              Monthly left  Monthly total  Resets (UTC)      One-time left  \
-One-time total  Debt  Balance
+One-time total  Debt  Balance  Upcoming
 --------------------------------------------------------------------------------\
------------------------------
+---------------------------------------
 group =Alpha (a)          1.50           3.00  2026-11-02 18:00           1.50  \
-          1.50  0.00     3.00
+          1.50  0.00     3.00      4.00
 website web_3             0.00           0.00                             0.00  \
-          0.70  0.20    -0.20
+          0.70  0.20    -0.20      0.00
 """
 
 
@@ -74,9 +76,10 @@ def test_the_table_of_pools(run: Any) -> None:
 def test_the_table_by_grant(run: Any) -> None:
     table = run("--grants", "--group", "a").stdout
     assert "website" not in table
-    header, _, *grants = table.splitlines()[8:]
+    header, _, *grants = table.splitlines()[9:]
     assert header.split()[:4] == ["Grant", "Kind", "State", "From"]
     assert [grant.split()[:3] for grant in grants] == [
+        ["n", "monthly", "upcoming"],
         ["m", "monthly", "live"],
         ["g", "one_time", "live"],
     ]
@@ -91,6 +94,7 @@ def test_as_json(run: Any) -> None:
     group, website = document["pools"]
     assert group["monthly_resets_at"] == "2026-11-02T18:00:00+00:00"
     assert {each["grant_id"]: each["state"] for each in group["grants"]} == {
+        "n": "upcoming",
         "m": "live",
         "g": "live",
     }
@@ -108,6 +112,8 @@ def test_as_json(run: Any) -> None:
         "one_time_remaining_credits": "0.00",
         "debt_credits": "0.20",
         "balance_credits": "-0.20",
+        "upcoming_credits": "0.00",
+        "expired_credits": "0.00",
         "grants": [
             {
                 "grant_id": "w",
@@ -137,6 +143,7 @@ def test_as_csv(run: Any) -> None:
     ]
     grants = list(csv.DictReader(io.StringIO(run("--format", "csv", "--grants").stdout)))
     assert [(row["pool_id"], row["grant_id"], row["remaining_credits"]) for row in grants] == [
+        ("a", "n", "4.00"),
         ("a", "m", "1.50"),
         ("a", "g", "1.50"),
         ("web_3", "w", "0.00"),

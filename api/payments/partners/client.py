@@ -92,10 +92,9 @@ class PartnerClient:
         return found
 
     async def charges_since(self, since: datetime) -> AsyncIterator[contract.Charge]:
-        """Every charge that changed at or after this time, oldest change first; at most
-        `PAGES_MAX` pages, so that what is left comes with the next call.
+        """Every charge that changed at or after this time, oldest change first.
 
-        Raises PartnerUnclear and PartnerRefused.
+        Raises PartnerRefused, and PartnerUnclear, also where the pages have no end (`PAGES_MAX`).
         """
         parameters = {
             "since": since.astimezone(UTC).isoformat().replace("+00:00", "Z"),
@@ -109,7 +108,10 @@ class PartnerClient:
                 yield charge
             if not page.next_cursor:
                 return
+            if page.next_cursor == parameters.get("cursor"):
+                raise PartnerUnclear("the same page comes again and again")
             parameters["cursor"] = page.next_cursor
+        raise PartnerUnclear(f"more than {PAGES_MAX} pages changed")
 
     async def change_subscription(
         self, change: contract.SubscriptionChange, key: str
@@ -194,8 +196,8 @@ class PartnerClient:
         try:
             yield
             outcome = "ok"
-        except PartnerRefused:
-            outcome = "refused"
+        except PartnerRefused as refused:
+            outcome = "absent" if refused.code == "not_found" else "refused"
             raise
         finally:
             partner_metrics.REQUESTS.labels(*labels, outcome).inc()

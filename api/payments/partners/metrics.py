@@ -13,7 +13,7 @@ PREFIX: Final = "partner:"
 
 REQUESTS: Final = Counter(
     "metering_partner_requests_total",
-    "Requests to a partner by operation and outcome: ok, refused, unclear.",
+    "Requests to a partner by operation and outcome: ok, absent, refused, unclear.",
     ["partner", "operation", "outcome"],
 )
 REQUEST_SECONDS: Final = Histogram(

@@ -45,8 +45,14 @@ class CreditFigures(BaseModel):
     )
     balance_micro: int = Field(
         examples=[170_000_000],
-        description="All that is in the pool, minus the debt: with what begins later, and what has "
-        "expired but still pays for late usage.",
+        description="What can be spent now, minus the debt: both `remaining_micro` - `debt_micro`.",
+    )
+    upcoming_micro: int = Field(
+        examples=[0], description="What begins later, as a next month that is in place already."
+    )
+    expired_micro: int = Field(
+        examples=[0],
+        description="What has expired, but still pays for late usage until it is forfeited.",
     )
 
 
@@ -136,6 +142,8 @@ def shown_figures(figures: PoolFigures) -> dict[str, Any]:
         "one_time": shown_kind(figures.one_time),
         "debt_micro": figures.debt_micro,
         "balance_micro": figures.balance_micro,
+        "upcoming_micro": figures.upcoming_micro,
+        "expired_micro": figures.expired_micro,
     }
 
 

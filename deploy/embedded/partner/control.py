@@ -27,6 +27,7 @@ def routes(books: Books, webhook_secret: str) -> list[tuple[str, str, Handler]]:
     return [
         ("GET", "/_control/state", control.state),
         ("POST", "/_control/next", control.next),
+        ("POST", "/_control/reset", control.reset),
         ("POST", "/_control/away", control.away),
         ("POST", "/_control/clock", control.clock),
         ("POST", "/_control/charges/{charge_id}/refund", control.refund),
@@ -63,6 +64,11 @@ class _Control:
         self._books.set_switch(
             "next", [*self._books.switch("next", []), msgspec.to_builtins(wanted)]
         )
+        return _done()
+
+    async def reset(self, _request: Request) -> Response:
+        """Forgets everything, switches included."""
+        self._books.forget()
         return _done()
 
     async def away(self, request: Request) -> Response:
