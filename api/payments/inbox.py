@@ -36,6 +36,7 @@ Result = TypeVar("Result")
 LOOK_S: Final = 1.0
 """How long an event that another process stored waits at most before it is seen."""
 JOBS_MAX: Final = 32
+WRITES_AT_ONCE: Final = 2
 FIRST_WAIT: Final = timedelta(seconds=2)
 LONGEST_WAIT: Final = timedelta(minutes=10)
 LOCK_RETRY_S: Final = 0.5
@@ -78,6 +79,7 @@ class Inbox:
     looker: Looker
     chores: list[Chore] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
+    _writes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITES_AT_ONCE))
     _signal: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
     _jobs: dict[object, asyncio.Task[None]] = field(default_factory=dict)
@@ -102,6 +104,12 @@ class Inbox:
         """There may be something to do."""
         if self.loop is not None and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._signal.set)
+
+    async def keep(self, hint: Hint) -> bool:
+        """As `store`, for routes: a burst waits here, where waiting takes no turn to write from
+        anybody (there are few, and one too many is refused at once)."""
+        async with self._writes:
+            return await asyncio.to_thread(self.store, hint)
 
     def store(self, hint: Hint) -> bool:
         """Keeps a webhook, once; whether it was new. Raises Refused (503) where the database is
@@ -233,7 +241,8 @@ class Inbox:
                 return work(self.control.clock(), session)
 
         try:
-            return await asyncio.to_thread(write)
+            async with self._writes:
+                return await asyncio.to_thread(write)
         except Refused as refused:
             log.warning("payments wait for the database", what=str(refused))
             # What is still due would otherwise be begun again at once, and again.

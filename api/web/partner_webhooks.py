@@ -8,7 +8,6 @@ the contract.
 from datetime import UTC
 from typing import Annotated, Final
 
-import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
@@ -112,7 +111,7 @@ async def _receive(request: Request, api: Api, partner: Partner | None) -> Respo
     except Refused:
         _count(partner, "invalid")
         raise
-    is_new = await anyio.to_thread.run_sync(api.desk.inbox.store, hint)
+    is_new = await api.desk.inbox.keep(hint)
     _count(partner, "stored" if is_new else "repeated")
     return Json(contract.Received())
 

@@ -9,7 +9,6 @@ https://docs.stripe.com/webhooks, https://docs.stripe.com/webhooks/signature
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -110,7 +109,7 @@ async def _receive(request: Request, api: Api) -> Response:
         api.limits.take("failed_logins", address)
         raise
     hint = hint_of(body, options)
-    is_new = await anyio.to_thread.run_sync(api.desk.inbox.store, hint)
+    is_new = await api.desk.inbox.keep(hint)
     metrics.RECEIVED.labels("stored" if is_new else "known").inc()
     return Json({"received": True})
 

@@ -1,11 +1,14 @@
 """The API as it is served, paid by the stand-in for Stripe, on one clock that tests move."""
 
 import asyncio
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +22,7 @@ from api.payments.inbox import Chore
 from api.payments.partners.file import Partners
 from api.payments.reconcile import Report
 from api.storage.ledgers import Grant, OutboxFact
+from api.storage.migrate import migrate
 from api.storage.purchases import ProviderEvent, Purchase, Subscription, Unmatched
 from api.storage.store import Store
 from schemas.settings import Settings
@@ -26,6 +30,7 @@ from tests.api.serving import Served, serving
 from tests.stripe.running import RunningStripe, running_stripe
 
 Result = TypeVar("Result")
+DATABASE = "control-plane.sqlite"
 DAY_S = 86_400
 PATIENCE_S = 60.0
 PACKAGE = {
@@ -91,7 +96,7 @@ class Storefront:
         give_up_s = time.monotonic() + PATIENCE_S
         while not condition():
             assert time.monotonic() < give_up_s, self.waiting()
-            time.sleep(0.02)
+            time.sleep(0.04)
 
     def is_idle(self) -> bool:
         return self.waiting() == [] and not self.desk.inbox.is_busy
@@ -180,7 +185,8 @@ class Storefront:
     def grants(self) -> dict[str, tuple[int, bool]]:
         """Of each grant what is not revoked, and whether it awaits payment."""
         with self.store.read() as session:
-            rows = session.scalars(select(Grant).where(Grant.organization_id == "org_a"))
+            query = select(Grant).where(Grant.organization_id == "org_a")
+            rows = session.scalars(query.order_by(Grant.effective_at, Grant.id))
             return {
                 row.id: (row.amount_micro - row.revoked_micro, row.awaiting_payment) for row in rows
             }
@@ -229,6 +235,8 @@ def storefront(
         )
         clock = SharedClock(datetime.fromtimestamp(stripe.control.now_s(), UTC))
         settings = Settings(data_dir=data_dir)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(_migrated().name) / DATABASE, data_dir / DATABASE)
         served = stack.enter_context(serving(settings, clock, options, **(api_options or {})))
         inbox = served.app.state.api.desk.inbox
         chores, inbox.chores = inbox.chores, []
@@ -240,6 +248,16 @@ def storefront(
         _post(admin, "/v1/organizations/org_a/groups", group)
         _post(admin, "/v1/organizations/org_a/groups/group_a/billing", {})
         yield Storefront(served, stripe, clock, admin, operator, chores, options)
+
+
+@cache
+def _migrated() -> tempfile.TemporaryDirectory[str]:
+    """With a migrated database to copy: migrating takes longer than most of these tests."""
+    directory = tempfile.TemporaryDirectory()
+    store = Store(f"sqlite:///{Path(directory.name) / DATABASE}")
+    migrate(store)
+    store.close()
+    return directory
 
 
 def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> None:

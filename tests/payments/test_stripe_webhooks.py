@@ -89,6 +89,21 @@ def test_many_at_once_are_kept_once(front: Storefront) -> None:
     assert stored(front) == before + 1
 
 
+def test_a_burst_is_kept_whole(front: Storefront) -> None:
+    """More at once than may wait for a turn to write."""
+    statuses: list[int] = []
+
+    def one(number: int) -> None:
+        statuses.append(send(front, json.dumps(event(100 + number))).status_code)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 30
+
+
 def test_a_secret_that_is_being_rotated_out_still_signs(front: Storefront) -> None:
     body = json.dumps(event(3))
     assert send(front, body, signed(front, body, OLD_SECRET)).status_code == 200
