@@ -5,6 +5,7 @@ before it is right. An unknown partner is answered as a wrong signature is. `dep
 the contract.
 """
 
+from collections import Counter
 from datetime import UTC
 from typing import Annotated, Final
 
@@ -26,7 +27,9 @@ from schemas import partners as contract
 router = APIRouter(prefix="/webhooks/partners", tags=["Webhooks"])
 
 BODY_LIMIT_BYTES: Final = 256 * 1024
-AT_ONCE_MAX: Final = 64
+AT_ONCE_MAX: Final = 256
+AT_ONCE_OF_ADDRESS_MAX: Final = 16
+"""Who sends slowly, without any key, fills only the room of his own address."""
 BUSY_RETRY_S: Final = 1
 NAME_CHARACTERS_MAX: Final = 32
 HEADERS: Final = {
@@ -35,7 +38,7 @@ HEADERS: Final = {
     "webhook-signature": "v1,dRv2K2i6Dm38vWz2ZKC3r9hhkfxzB8FoUcTTZn+f5zY=",
 }
 
-_at_work = 0
+_at_work: Counter[str] = Counter()
 
 
 @router.post(
@@ -78,14 +81,16 @@ async def post_partner(
     """A webhook is only a hint to look: it is verified and stored, and then the partner is asked
     what is true of the purchase that it names. The same `webhook-id` again changes nothing.
     """
-    global _at_work
-    if _at_work >= AT_ONCE_MAX:
+    address = request.client.host if request.client else "unknown"
+    if _at_work[address] >= AT_ONCE_OF_ADDRESS_MAX or _at_work.total() >= AT_ONCE_MAX:
         raise unavailable("busy", "Too many webhooks are at work.", BUSY_RETRY_S)
-    _at_work += 1
+    _at_work[address] += 1
     try:
         return await _receive(request, api, api.desk.partners.by_name.get(partner))
     finally:
-        _at_work -= 1
+        _at_work[address] -= 1
+        if not _at_work[address]:
+            del _at_work[address]
 
 
 async def _receive(request: Request, api: Api, partner: Partner | None) -> Response:
