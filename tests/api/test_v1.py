@@ -307,6 +307,20 @@ def test_what_is_there_already_and_what_is_not_is_told_by_its_field(operator: ht
     assert twice["what_to_do"]
 
 
+@pytest.mark.parametrize("amount", [True, "1", 1.0])
+def test_an_amount_is_a_whole_number_and_nothing_like_one(
+    operator: httpx.Client, amount: object
+) -> None:
+    grant = {"pool_kind": "group", "pool_id": "group_a", "amount_micro": amount}
+    price = {"meter": "pages", "micro_per_million_units": amount}
+    for path, body, field in (
+        ("grants", grant, "amount_micro"),
+        ("prices", price, "micro_per_million_units"),
+    ):
+        answer = operator.post(f"{ORG}/{path}", json=body)
+        assert (answer.status_code, answer.json()["error"]["where"]) == (400, f"body.{field}")
+
+
 def test_a_body_that_is_no_json_is_told_where_and_how_to_send_it(admin: httpx.Client) -> None:
     groups = f"{ORG}/groups"
     as_json = {"Content-Type": "application/json"}

@@ -10,8 +10,8 @@ from api.rules.packages import CREDITS_MICRO_MAX, PRICE_MINOR_MAX
 from api.storage.purchases import PACKAGES_A_PURCHASE_MAX
 from api.web.shapes.v1 import GROUP, TIME, Id, Name, Request
 
-Credits = Annotated[int, Field(ge=1, le=CREDITS_MICRO_MAX, examples=[1_000_000_000])]
-Price = Annotated[int, Field(ge=1, le=PRICE_MINOR_MAX, examples=[1_000])]
+Credits = Annotated[int, Field(strict=True, ge=1, le=CREDITS_MICRO_MAX, examples=[1_000_000_000])]
+Price = Annotated[int, Field(strict=True, ge=1, le=PRICE_MINOR_MAX, examples=[1_000])]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", examples=["USD"])]
 PurchaseKind = Literal["one_time", "monthly"]
 ReturnPath = Annotated[
@@ -199,7 +199,7 @@ class Billing(BaseModel):
 class NewPurchase(Request):
     package_id: Id = Field(examples=[PACKAGE])
     kind: PurchaseKind = "one_time"
-    quantity: int = Field(ge=1, le=PACKAGES_A_PURCHASE_MAX, examples=[2])
+    quantity: int = Field(strict=True, ge=1, le=PACKAGES_A_PURCHASE_MAX, examples=[2])
     return_path: ReturnPath | None = None
 
 

@@ -11,7 +11,7 @@ Name = Annotated[str, Field(min_length=1, max_length=255)]
 Id = Annotated[
     str, Field(min_length=1, max_length=ID_LIMIT_CHARACTERS, pattern=r"^[^\u0000-\u001f]+$")
 ]
-Micro = Annotated[int, Field(ge=1, le=INT64_MAX)]
+Micro = Annotated[int, Field(strict=True, ge=1, le=INT64_MAX)]
 YEARS = range(2000, 2201)
 
 
@@ -38,9 +38,9 @@ class NewOrganization(Request):
     id: Id | None = Field(default=None, examples=["org_acme"])
     name: Name = Field(examples=["Acme"])
     funding_group: Literal["member", "website"] = "member"
-    credit_price_micro: int = Field(default=10_000, ge=0, le=10**15)
+    credit_price_micro: int = Field(default=10_000, strict=True, ge=0, le=10**15)
     currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
-    billing_anchor_day: int = Field(default=1, ge=1, le=31)
+    billing_anchor_day: int = Field(default=1, strict=True, ge=1, le=31)
     time_zone: str = Field(default="UTC", max_length=64)
     effective_at: Moment | None = Field(
         default=None, description="Earlier than now where usage is already there."
@@ -50,9 +50,9 @@ class NewOrganization(Request):
 class OrganizationChange(Request):
     name: Name | None = None
     funding_group: Literal["member", "website"] | None = None
-    credit_price_micro: int | None = Field(default=None, ge=0, le=10**15)
+    credit_price_micro: int | None = Field(default=None, strict=True, ge=0, le=10**15)
     currency: str | None = Field(default=None, pattern="^[A-Z]{3}$")
-    billing_anchor_day: int | None = Field(default=None, ge=1, le=31)
+    billing_anchor_day: int | None = Field(default=None, strict=True, ge=1, le=31)
     time_zone: str | None = Field(default=None, max_length=64)
 
 
@@ -227,7 +227,7 @@ class Websites(BaseModel):
 
 class NewPrice(Request):
     meter: Id = Field(examples=["ai.tokens"])
-    micro_per_million_units: int = Field(ge=0, le=INT64_MAX, examples=[1_000_000])
+    micro_per_million_units: int = Field(strict=True, ge=0, le=INT64_MAX, examples=[1_000_000])
     effective_at: Moment | None = None
 
 
@@ -281,7 +281,7 @@ class Revocation(Request):
 class Adjustment(Request):
     pool_kind: PoolKind
     pool_id: Id = Field(examples=[GROUP])
-    amount_micro: int = Field(ge=-INT64_MAX, le=INT64_MAX, examples=[-1_000_000])
+    amount_micro: int = Field(strict=True, ge=-INT64_MAX, le=INT64_MAX, examples=[-1_000_000])
     why: Name = Field(examples=["counted twice"])
 
 
