@@ -39,6 +39,7 @@ RETRIES: Final = 2
 TIMEOUT_S: Final = 20.0
 PAGE: Final = 100
 INVOICES_MAX: Final = 100
+DESCRIPTION_CHARACTERS_MAX: Final = 500
 SESSION_LIFE: Final = timedelta(hours=23)
 """Stripe takes 30 minutes to 24 hours from now; counted from our row, so that a repeated request
 has the same parameters."""
@@ -96,6 +97,13 @@ class Sale:
             "metering_currency": self.currency,
             "metering_bought_by": self.bought_by,
         }
+
+    def description(self) -> str:
+        """What the buyer reads beside the amount and on the invoice. Ids, not names, which may
+        change between two tries: a key of Stripe's stands for one request."""
+        bought = f"{self.quantity} x {self.package_name}"
+        pool = f"{self.pool_kind} {self.pool_id} of {self.organization_id}"
+        return f"{bought} for {pool}"[:DESCRIPTION_CHARACTERS_MAX]
 
     def line_item(self) -> SessionCreateParamsLineItem:
         """The operator's own price where there is one, else one that is made for this sale."""
@@ -192,7 +200,7 @@ class StripeRequests:
     async def create_session(self, sale: Sale, attempt: int = 0) -> stripe.checkout.Session:
         """One session for a purchase, however often it is asked for; `attempt` is raised only after
         Stripe failed for good, whose answer it would repeat for a day."""
-        metadata = sale.metadata()
+        metadata, description = sale.metadata(), sale.description()
         params: SessionCreateParams = {
             "mode": "subscription" if sale.is_monthly else "payment",
             "customer": sale.customer_id,
@@ -205,10 +213,13 @@ class StripeRequests:
             "expand": ["line_items"],
         }
         if sale.is_monthly:
-            params["subscription_data"] = {"metadata": metadata}
+            params["subscription_data"] = {"metadata": metadata, "description": description}
         else:
-            params["payment_intent_data"] = {"metadata": metadata}
-            params["invoice_creation"] = {"enabled": True, "invoice_data": {"metadata": metadata}}
+            params["payment_intent_data"] = {"metadata": metadata, "description": description}
+            params["invoice_creation"] = {
+                "enabled": True,
+                "invoice_data": {"metadata": metadata, "description": description},
+            }
         suffix = f":{attempt}" if attempt else ""
         key = f"session:{sale.purchase_id}:{sale.customer_id}{suffix}"
         return await self.ask(
