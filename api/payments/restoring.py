@@ -63,7 +63,8 @@ class LostSale:
 
 
 def make_again(control: Control, sold: LostSale) -> bool:
-    """Whether the purchase is here now, and due to be looked at."""
+    """Whether the purchase is here now, and due to be looked at. One that is here and was paid for
+    by another session is not the one that was lost: somebody paid twice."""
     with control.store.read() as reading:
         if not sold.is_whole or reading.get(Organization, sold.organization_id) is None:
             return False
@@ -72,7 +73,8 @@ def make_again(control: Control, sold: LostSale) -> bool:
         at = (sold.organization_id, sold.purchase_id)
         former = change.session.get(Purchase, at)
         if former is not None:
-            return former.provider == sold.provider
+            is_it = former.session_id in (None, sold.session_id)
+            return former.provider == sold.provider and is_it
         profile_id = _profile(change, sold)
         if profile_id is None:
             return False

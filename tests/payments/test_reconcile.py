@@ -120,6 +120,38 @@ def test_one_that_stripe_does_not_tell_of_hides_no_other(front: Storefront) -> N
     assert front.credits() == 2
 
 
+def test_a_purchase_that_is_paid_by_a_second_session_stays_put_aside(front: Storefront) -> None:
+    """All that was sold is in its metadata, but it is no purchase that was lost."""
+    bought = front.buy()
+    front.pay(bought["id"])
+    first = front.stripe.control.object(front.session_id(bought["id"]))
+    again = front.stripe.client().v1.checkout.sessions.create(
+        {
+            "mode": "payment",
+            "customer": first["customer"],
+            "line_items": [
+                {
+                    "quantity": 2,
+                    "price_data": {
+                        "currency": "usd",
+                        "unit_amount": 1_000,
+                        "product_data": {"name": "1,000 credits"},
+                    },
+                }
+            ],
+            "success_url": "https://shop.example/",
+            "metadata": first["metadata"],
+        }
+    )
+    front.stripe.control.pay(again.id)
+    front.deliver()
+    assert front.unmatched() == [("checkout.session", "unknown_here")]
+    report = front.reconcile()
+    assert report.differences == []
+    assert front.unmatched() == [("charge", "unknown_here"), ("checkout.session", "unknown_here")]
+    assert front.credits() == 2
+
+
 def test_other_products_of_the_same_account_are_nobodys_business(front: Storefront) -> None:
     client = front.stripe.client()
     customer = client.v1.customers.create({"name": "of another product"})
