@@ -2,7 +2,8 @@
 partners. Amounts are in minor units of their currency, times aware and in UTC.
 
 A reader makes it from a provider's answers; `api.payments.settlement` decides by it. Sums are those
-that the provider states (`refunded_minor` is cumulative), never what a webhook added.
+that the provider states (`refunded_minor` is cumulative), never what a webhook added, and money is
+never negative (ValueError): it would give more credits than were sold.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ class Dispute:
     amount_minor: int
     state: DisputeState
 
+    def __post_init__(self) -> None:
+        _refuse_negative(self.amount_minor)
+
 
 @dataclass(frozen=True, slots=True)
 class Payment:
@@ -32,6 +36,9 @@ class Payment:
     paid_minor: int
     refunded_minor: int = 0
     disputes: tuple[Dispute, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_negative(self.paid_minor, self.refunded_minor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +118,9 @@ class Seen:
     subscription: Subscription | None = None
     invoices: tuple[Invoice, ...] = ()
     is_customer_deleted: bool = False
+
+
+def _refuse_negative(*amounts_minor: int) -> None:
+    for amount_minor in amounts_minor:
+        if amount_minor < 0:
+            raise ValueError(f"an amount of {amount_minor}")

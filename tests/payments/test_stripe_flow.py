@@ -222,6 +222,16 @@ def test_what_was_paid_and_does_not_fit_is_put_aside(front: Storefront) -> None:
     assert (front.unmatched(), front.credits()) == ([], 2)
 
 
+def test_a_refund_of_less_than_nothing_gives_no_credits(front: Storefront) -> None:
+    bought = front.buy()
+    front.pay(bought["id"])
+    (charge,) = front.stripe.control.all("charge")
+    front.stripe.control.change(charge["id"], "charge.refunded", amount_refunded=-1_000)
+    front.stripe.control.flush()
+    front.until(lambda: not front.desk.inbox.is_busy and front.waiting() == [])
+    assert front.credits() == 2
+
+
 def test_an_inquiry_holds_nothing_back_and_an_unknown_state_is_not_guessed(
     front: Storefront,
 ) -> None:
