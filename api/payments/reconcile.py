@@ -30,8 +30,8 @@ from api.storage.turns import EVERYBODY
 log = structlog.get_logger()
 
 OVERLAP: Final = timedelta(hours=2)
-FIRST_TIME: Final = timedelta(days=28)
-"""How far back the first reconciliation goes."""
+FIRST_TIME: Final = timedelta(days=30)
+"""How far back the first reconciliation goes: further than events are kept, so it looks at all."""
 UNMATCHED_MAX: Final = 1_000
 SAID_MAX: Final = 50
 
