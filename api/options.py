@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 API_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{4,500}")
 WEBHOOK_SECRET: Final = re.compile(r"whsec_[A-Za-z0-9+/=_-]{8,500}")
-HTTP_URL: Final = r"^(https?://[^\s?#@/]+(/[^\s?#@]*)?)?$"
+HTTP_URL: Final = re.compile(r"(https?://[^\s?#@/]+(/[^\s?#@]*)?)?")
 WEBHOOK_SECRETS_MAX: Final = 8
 
 
@@ -25,7 +25,7 @@ class ApiOptions(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8484, ge=0, le=65535)
-    public_url: str = Field(default="", pattern=HTTP_URL)
+    public_url: str = ""
     """Under which address clients reach the API, as answers name it; never what a request says."""
     trusted_proxies: str = ""
     """Addresses and networks, with commas between, whose `X-Forwarded-For` is believed."""
@@ -40,6 +40,11 @@ class ApiOptions(BaseSettings):
     """Events that may wait for the broker at once; more answers 503."""
     publish: bool = True
     """Whether this process publishes the outbox. One at a time does, whoever holds the lock."""
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        return _http_url(url)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -70,7 +75,7 @@ class PaymentOptions(BaseSettings):
     """A secret or restricted key; without one nothing is sold through Stripe."""
     webhook_secret: SecretStr = SecretStr("")
     """Of the webhook endpoint, `whsec_…`; several with commas between while they are rotated."""
-    api_base: str = Field(default="", pattern=HTTP_URL)
+    api_base: str = ""
     """Where a stand-in for Stripe answers; only with a test key."""
     renewals_awaiting: bool = True
     """Whether the next period's credits are there before its invoice is paid."""
@@ -80,6 +85,11 @@ class PaymentOptions(BaseSettings):
     reconcile_hour_utc: int = Field(default=3, ge=0, le=23)
     webhook_tolerance_s: int = Field(default=300, ge=1, le=3600)
     """How far a webhook's time may be from ours, to either side."""
+
+    @field_validator("api_base")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        return _http_url(url)
 
     @field_validator("api_key")
     @classmethod
@@ -97,7 +107,10 @@ class PaymentOptions(BaseSettings):
         if len(secrets) > WEBHOOK_SECRETS_MAX:
             raise ValueError(f"at most {WEBHOOK_SECRETS_MAX} secrets")
         if not all(WEBHOOK_SECRET.fullmatch(one) for one in secrets):
-            raise ValueError("no signing secret of Stripe's: those begin with whsec_")
+            raise ValueError(
+                "no signing secret of Stripe's: those are whsec_ and at least 8 letters, with"
+                " commas between several"
+            )
         return listed
 
     @model_validator(mode="after")
@@ -135,6 +148,12 @@ class PaymentOptions(BaseSettings):
         if not self.renewals_awaiting or not self.renewal_lead_s:
             return None
         return timedelta(seconds=self.renewal_lead_s)
+
+
+def _http_url(url: str) -> str:
+    if not HTTP_URL.fullmatch(url):
+        raise ValueError("is to be http:// or https://, a host, and perhaps a port and a path")
+    return url
 
 
 def _listed(secrets: SecretStr) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from api.rules.currencies import money_text
 from api.web.shapes.billing import Invoice
 from cli.tables import number, table, text
 from schemas.spreadsheets import csv_lines, guarded
@@ -36,9 +37,10 @@ def billing_text(answer: dict[str, Any], format_: str) -> str:
         number("Used"),
         number("Remaining"),
         number("Packages"),
-        text("Next reset"),
+        text("Next reset (UTC)"),
     ]
-    lines = [*_heading(answer), "", *table(columns, [[KINDS[row[0]], *row[1:]] for row in rows])]
+    shown = [[KINDS[kind], *figures, _minute(reset)] for kind, *figures, reset in rows]
+    lines = [*_heading(answer), "", *table(columns, shown)]
     if answer["debt_micro"]:
         lines.append(f"Debt, which later credits repay first: {_credits(answer['debt_micro'])}")
     if answer["figures_missing"]:
@@ -60,11 +62,17 @@ def _subscriptions(answer: dict[str, Any]) -> list[str]:
             row["amount_text"],
             row["status"],
             f"{'ends' if row['cancel_at_period_end'] else 'renews'} "
-            f"{row['current_period_end'] or UNKNOWN}",
+            f"{_minute(row['current_period_end']) or UNKNOWN}",
         ]
         for row in answer["subscriptions"]
     ]
-    columns = [text("Subscription"), text("Packages"), text("A month"), text("State"), text("Next")]
+    columns = [
+        text("Subscription"),
+        text("Packages"),
+        text("A month"),
+        text("State"),
+        text("Next (UTC)"),
+    ]
     return ["", *table(columns, rows)] if rows else []
 
 
@@ -92,21 +100,23 @@ def invoices_text(invoices: Sequence[dict[str, Any]], format_: str) -> str:
         return csv_lines([header, *rows])
     rows = [
         [
-            row["paid_at"] or "",
+            _minute(row["paid_at"]),
             row["number"],
             f"{row['quantity']} x {row['package_name']}, {KINDS[row['kind']].lower()}",
             _credits(row["credits_micro"]),
             row["amount_text"],
+            money_text(row["refunded_minor"], row["currency"]) if row["refunded_minor"] else "",
             row["hosted_invoice_url"] or "",
         ]
         for row in invoices
     ]
     columns = [
-        text("Paid"),
+        text("Paid (UTC)"),
         text("Number"),
         text("What"),
         number("Credits"),
         text("Amount"),
+        text("Refunded"),
         text("Invoice"),
     ]
     return "\n".join([*(table(columns, rows) if rows else ["No paid invoices."]), ""])
@@ -114,6 +124,11 @@ def invoices_text(invoices: Sequence[dict[str, Any]], format_: str) -> str:
 
 def _credits(micro: int | None) -> str:
     return UNKNOWN if micro is None else micro_text(micro)
+
+
+def _minute(moment: str | None) -> str:
+    """A time as the API writes it (`2026-11-21T21:02:56.000Z`), for people: to the minute."""
+    return moment[:16].replace("T", " ") if moment else ""
 
 
 def _json(value: Any) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import structlog
+
 from api.errors import not_found, unavailable
 from api.payments.seen import Seen
 from api.payments.settling import PurchaseKey, Settled, Stale, settle
@@ -20,6 +22,10 @@ LOOKS_AT_ONCE: Final = 6
 """Stripe takes 25 requests a second in test mode, 100 in live mode."""
 STALE_MAX: Final = 5
 RETRY_S: Final = 2
+SAID_MAX: Final = 20
+"""Differences in one line of the log."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +151,13 @@ class Looker:
             return Asked(key, purchase, profile, session.get(Subscription, identity))
 
     def _settle(self, asked: Asked, seen: Seen) -> Settled:
-        return settle(self.control, asked.key, asked.purchase.revision, seen, self.options)
+        settled = settle(self.control, asked.key, asked.purchase.revision, seen, self.options)
+        if settled.differences:
+            log.info(
+                "payment settled",
+                organization=asked.key.organization_id,
+                purchase=asked.key.purchase_id,
+                provider=asked.purchase.provider,
+                what=list(settled.differences[:SAID_MAX]),
+            )
+        return settled

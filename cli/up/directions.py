@@ -61,7 +61,7 @@ def _buyer(organization_id: str) -> list[str]:
         f'    CHECKOUT=$({_curl(ADMIN_KEY)}{pool}/purchases" \\',
         f"      -H 'Content-Type: application/json' -d '{PURCHASE}' \\",
         """      | sed 's/.*"checkout_url":"\\([^"]*\\)".*/\\1/')""",
-        '    echo "$CHECKOUT"; curl -sS -d action=pay "$CHECKOUT"',
+        '    echo "$CHECKOUT"; curl -sS -L -o /dev/null -d action=pay "$CHECKOUT"; sleep 3',
         f'    {_curl(ADMIN_KEY)}{pool}/billing"',
     ]
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,14 @@ def test_credits_are_bought_shown_and_in_the_history(front: Storefront) -> None:
     assert [row["quantity"] for row in shown["subscriptions"]] == [2]
     rows = run(credits.app, "show", *GROUP, "--format", "csv").splitlines()
     assert [row.split(",")[0] for row in rows] == ["kind", "monthly", "one_time"]
+    (charge,) = [c for c in front.stripe.control.all("charge") if c["amount"] == 3000]
+    front.stripe.client().v1.refunds.create({"charge": charge["id"], "amount": 500})
+    front.deliver()
     history = run(credits.app, "history", *GROUP)
     assert "3 x 1,000 credits, one-time" in history
+    (refunded,) = [line for line in history.splitlines() if "one-time" in line]
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d  ", refunded)
+    assert " 30.00 USD  5.00 USD " in refunded
     assert "2 x 1,000 credits, monthly" in history
     month = f"{front.clock():%Y-%m}"
     exported = run(credits.app, "history", *GROUP, "--month", month, "--format", "csv")

@@ -254,6 +254,7 @@ def test_floods_of_wrong_signatures_are_slowed_down_and_right_ones_still_come_in
             "test key only",
         ),
         ({"api_base": "http://127.0.0.1:1"}, "test key only"),
+        ({"api_base": "127.0.0.1:1"}, "is to be http:// or https://"),
     ],
 )
 def test_options_that_cannot_be_are_refused_without_repeating_them(
