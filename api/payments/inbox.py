@@ -20,7 +20,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from api.errors import Refused
+from api.errors import Refused, unavailable
 from api.payments import metrics
 from api.payments.looking import Looker, Named, NotOurs, Purchases, Unknown
 from api.payments.settling import PurchaseKey
@@ -37,6 +37,9 @@ LOOK_S: Final = 1.0
 """How long an event that another process stored waits at most before it is seen."""
 JOBS_MAX: Final = 32
 WRITES_AT_ONCE: Final = 2
+KEEPING_MAX: Final = 256
+"""Webhooks in memory whose signature was right."""
+BUSY_RETRY_S: Final = 1
 FIRST_WAIT: Final = timedelta(seconds=2)
 LONGEST_WAIT: Final = timedelta(minutes=10)
 LOCK_RETRY_S: Final = 0.5
@@ -79,6 +82,7 @@ class Inbox:
     looker: Looker
     chores: list[Chore] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
+    _keeping: int = 0
     _writes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITES_AT_ONCE))
     _signal: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
@@ -108,8 +112,14 @@ class Inbox:
     async def keep(self, hint: Hint) -> bool:
         """As `store`, for routes: a burst waits here, where waiting takes no turn to write from
         anybody (there are few, and one too many is refused at once)."""
-        async with self._writes:
-            return await asyncio.to_thread(self.store, hint)
+        if self._keeping >= KEEPING_MAX:
+            raise unavailable("busy", "Too many webhooks wait to be kept.", BUSY_RETRY_S)
+        self._keeping += 1
+        try:
+            async with self._writes:
+                return await asyncio.to_thread(self.store, hint)
+        finally:
+            self._keeping -= 1
 
     def store(self, hint: Hint) -> bool:
         """Keeps a webhook, once; whether it was new. Raises Refused (503) where the database is

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.errors import Refused
@@ -31,7 +31,8 @@ log = structlog.get_logger()
 
 OVERLAP: Final = timedelta(hours=2)
 FIRST_TIME: Final = timedelta(days=30)
-"""How far back the first reconciliation goes: further than events are kept, so it looks at all."""
+"""How far back the first reconciliation goes at least (else to the first purchase): further than
+events are kept, so that it looks at all."""
 UNMATCHED_MAX: Final = 1_000
 SAID_MAX: Final = 50
 
@@ -154,7 +155,11 @@ class Reconciliation:
     def _cursor(self, now: datetime) -> datetime:
         with self.control.store.read() as session:
             cursor = session.get(ProviderCursor, self.provider)
-        return (cursor.changed_until - OVERLAP) if cursor else now - FIRST_TIME
+            oldest = session.scalar(
+                select(func.min(Purchase.created_at)).where(Purchase.provider == self.provider)
+            )
+        since = cursor.changed_until if cursor else min(oldest or now, now - FIRST_TIME)
+        return since - OVERLAP
 
     def _waiting(self, is_all: bool) -> list[PurchaseKey]:
         """Purchases whose state may still change, or all of them."""

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive
 
 from api.errors import Refused, invalid
 from api.web.context import Allow, Api, Caller
+from api.web.readers import NewestReaders
 
 GRACE_S: Final = 10.0
 PACE_BYTES_A_SECOND: Final = 16_384
@@ -84,6 +85,15 @@ async def with_body(request: Request, limit_bytes: int) -> Request:
     except ClientDisconnect as error:
         raise invalid("The body ended before its end.", "body") from error
     return bounded
+
+
+async def keyless_body(request: Request, readers: NewestReaders, limit_bytes: int) -> bytes:
+    """The body of a request without a key. Raises Refused (400, 408, 413)."""
+    try:
+        async with readers.one():
+            return await (await with_body(request, limit_bytes)).body()
+    except TimeoutError as error:
+        raise too_slow() from error
 
 
 def _bounded(receive: Receive, limit_bytes: int) -> Receive:

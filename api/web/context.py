@@ -1,7 +1,7 @@
 """What every handler is given, and who is asking."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Request
@@ -16,8 +16,12 @@ from api.rules.change import Actor, Control
 from api.rules.keys import Scope
 from api.storage.store import Store
 from api.web.limits import RateLimits
+from api.web.readers import NewestReaders
 from schemas.records import ID_LIMIT_CHARACTERS, AssignedBy
 from schemas.settings import Settings
+
+WEBHOOKS_READ_AT_ONCE: Final = 256
+"""Of at most 256 KiB each."""
 
 
 @dataclass
@@ -32,6 +36,9 @@ class Api:
     limits: RateLimits
     ingest: Ingest
     desk: Desk
+    webhook_readers: NewestReaders = field(
+        default_factory=lambda: NewestReaders(WEBHOOKS_READ_AT_ONCE)
+    )
 
     @property
     def payments(self) -> Payments:

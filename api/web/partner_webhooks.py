@@ -5,7 +5,6 @@ before it is right. An unknown partner is answered as a wrong signature is. `dep
 the contract.
 """
 
-from collections import Counter
 from datetime import UTC
 from typing import Annotated, Final
 
@@ -13,13 +12,13 @@ import msgspec
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from api.errors import Refused, invalid, unavailable
+from api.errors import Refused, invalid
 from api.payments.inbox import Hint
 from api.payments.partners import metrics as partner_metrics
 from api.payments.partners.file import Partner
 from api.payments.partners.provider import PURCHASE
 from api.payments.partners.signing import BadSignature, verify
-from api.web.admission import with_body
+from api.web.admission import keyless_body
 from api.web.answers import Error, Json, responses
 from api.web.context import Api, ApiPart
 from schemas import partners as contract
@@ -27,18 +26,12 @@ from schemas import partners as contract
 router = APIRouter(prefix="/webhooks/partners", tags=["Webhooks"])
 
 BODY_LIMIT_BYTES: Final = 256 * 1024
-AT_ONCE_MAX: Final = 256
-AT_ONCE_OF_ADDRESS_MAX: Final = 16
-"""Who sends slowly, without any key, fills only the room of his own address."""
-BUSY_RETRY_S: Final = 1
 NAME_CHARACTERS_MAX: Final = 32
 HEADERS: Final = {
     "webhook-id": "msg_5d41402abc4b2a76",
     "webhook-timestamp": "1795269600",
     "webhook-signature": "v1,dRv2K2i6Dm38vWz2ZKC3r9hhkfxzB8FoUcTTZn+f5zY=",
 }
-
-_at_work: Counter[str] = Counter()
 
 
 @router.post(
@@ -81,20 +74,11 @@ async def post_partner(
     """A webhook is only a hint to look: it is verified and stored, and then the partner is asked
     what is true of the purchase that it names. The same `webhook-id` again changes nothing.
     """
-    address = request.client.host if request.client else "unknown"
-    if _at_work[address] >= AT_ONCE_OF_ADDRESS_MAX or _at_work.total() >= AT_ONCE_MAX:
-        raise unavailable("busy", "Too many webhooks are at work.", BUSY_RETRY_S)
-    _at_work[address] += 1
-    try:
-        return await _receive(request, api, api.desk.partners.by_name.get(partner))
-    finally:
-        _at_work[address] -= 1
-        if not _at_work[address]:
-            del _at_work[address]
+    return await _receive(request, api, api.desk.partners.by_name.get(partner))
 
 
 async def _receive(request: Request, api: Api, partner: Partner | None) -> Response:
-    body = await (await with_body(request, BODY_LIMIT_BYTES)).body()
+    body = await keyless_body(request, api.webhook_readers, BODY_LIMIT_BYTES)
     secrets = [one.get_secret_value() for one in partner.webhook_secrets] if partner else []
     try:
         webhook_id = verify(body, request.headers.raw, secrets)

@@ -19,23 +19,19 @@ from api.options import PaymentOptions
 from api.payments import metrics
 from api.payments.inbox import Hint
 from api.storage.purchases import STRIPE
-from api.web.admission import with_body
+from api.web.admission import keyless_body
 from api.web.answers import Error, Json, responses
 from api.web.context import Api, ApiPart
 
 router = APIRouter(prefix="/webhooks", tags=["Webhooks"])
 
 BODY_LIMIT_BYTES: Final = 256 * 1024
-AT_ONCE_MAX: Final = 64
-BUSY_RETRY_S: Final = 1
 SIGNATURE: Final = "Stripe-Signature"
 SIGNATURE_CHARACTERS_MAX: Final = 2_048
 OBJECT_CHARACTERS_MAX: Final = 64
 TYPE_CHARACTERS_MAX: Final = 128
 UNIX_S_MAX: Final = 253_402_300_799
 """The last second of the year 9999."""
-
-_at_work = 0
 
 
 class _Data(msgspec.Struct):
@@ -82,24 +78,18 @@ async def post_stripe(request: Request, api: ApiPart) -> Response:
     """A webhook is only a hint to look: it is verified and stored, and then Stripe is asked what is
     true of the object that it names. The same event again is answered 200 and changes nothing.
     """
-    global _at_work
-    if _at_work >= AT_ONCE_MAX:
-        raise unavailable("busy", "Too many webhooks are at work.", BUSY_RETRY_S)
-    _at_work += 1
     try:
         return await _receive(request, api)
     except Refused as refused:
         metrics.RECEIVED.labels(refused.code).inc()
         raise
-    finally:
-        _at_work -= 1
 
 
 async def _receive(request: Request, api: Api) -> Response:
     options = api.desk.options
     if not options.is_on:
         raise unavailable("payments_not_configured", "Stripe is not set up here.", 3600)
-    body = await (await with_body(request, BODY_LIMIT_BYTES)).body()
+    body = await keyless_body(request, api.webhook_readers, BODY_LIMIT_BYTES)
     now = api.control.clock()
     try:
         verify(body, request.headers.get(SIGNATURE, ""), options, now)

@@ -170,6 +170,14 @@ def test_a_subscription_that_the_dashboard_deletes_ends_here_too(front: Storefro
     assert front.credits() == 1
 
 
+def test_what_has_ended_at_stripe_cannot_be_resumed(front: Storefront) -> None:
+    bought = front.subscribe()
+    front.post(f"subscriptions/{bought}/cancel", status=200)
+    front.stripe.client().v1.subscriptions.cancel(front.subscription(bought).provider_id)
+    refused = front.post(f"subscriptions/{bought}/resume", status=409)
+    assert refused["error"]["code"] == "subscription_ended"
+
+
 def test_a_deleted_customer_is_followed_and_replaced(front: Storefront) -> None:
     bought = front.subscribe()
     (customer,) = front.stripe.control.all("customer")

@@ -1,9 +1,12 @@
 """What may come to `/webhooks/stripe`: only what Stripe signed, just now, for this account."""
 
+import asyncio
 import json
 import logging
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from stripe import WebhookSignature
 
 from api.options import PaymentOptions
 from api.storage.purchases import ProviderEvent
+from api.web.context import WEBHOOKS_READ_AT_ONCE
+from api.web.readers import NewestReaders
 from tests.payments.storefront import Storefront, storefront
 
 OTHER_SECRET = "whsec_" + "of_another_endpoint"
@@ -102,6 +107,42 @@ def test_a_burst_is_kept_whole(front: Storefront) -> None:
     for thread in threads:
         thread.join()
     assert statuses == [200] * 30
+
+
+async def test_whoever_sends_slowly_gives_way_to_who_comes_later() -> None:
+    readers = NewestReaders(2)
+    given_up: list[int] = []
+    finished: list[int] = []
+
+    async def read(number: int, end: asyncio.Event) -> None:
+        try:
+            async with readers.one():
+                await end.wait()
+            finished.append(number)
+        except TimeoutError:
+            given_up.append(number)
+
+    never, now = asyncio.Event(), asyncio.Event()
+    now.set()
+    slow = [asyncio.create_task(read(number, never)) for number in range(5)]
+    await asyncio.sleep(0)
+    await read(9, now)
+    await asyncio.wait(slow[:4])
+    assert (given_up, finished) == ([0, 1, 2, 3], [9])
+    never.set()
+    await slow[4]
+    assert finished == [9, 4]
+
+
+def test_slow_senders_hold_up_nobody(front: Storefront) -> None:
+    """More of them than are read at once; each has sent its head and a byte."""
+    host, port = front.served.url.removeprefix("http://").split(":")
+    head = f"POST /webhooks/stripe HTTP/1.1\r\nHost: {host}\r\nContent-Length: 900\r\n\r\n{{"
+    with ExitStack() as stack:
+        for _ in range(WEBHOOKS_READ_AT_ONCE + 20):
+            slow = stack.enter_context(socket.create_connection((host, int(port))))
+            slow.sendall(head.encode())
+        assert send(front, json.dumps(event(15))).status_code == 200
 
 
 def test_a_secret_that_is_being_rotated_out_still_signs(front: Storefront) -> None:

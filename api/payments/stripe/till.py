@@ -164,9 +164,24 @@ class StripeTill:
         control = self.provider.control
         subscription, revision = await asyncio.to_thread(_subscription, control, key)
         turn = f"{revision}:{_ms(control.clock())}"
-        await self.provider.requests.cancel_at_period_end(
-            subscription.provider_id, key.purchase_id, turn, cancel=cancel
-        )
+        try:
+            await self.provider.requests.cancel_at_period_end(
+                subscription.provider_id, key.purchase_id, turn, cancel=cancel
+            )
+        except Refused as refused:
+            if not is_request_error(refused):
+                raise
+            # Perhaps it has ended there, and we were not told.
+            await self.looker.look(key)
+            subscription, _ = await asyncio.to_thread(_subscription, control, key)
+            if subscription.ended_at is None:
+                raise
+            raise conflict(
+                "subscription_ended",
+                "This subscription has ended.",
+                "subscription_id",
+                "Buy monthly packages anew.",
+            ) from refused
         await self.looker.look(key)
 
     async def portal(self, organization_id: str, profile_id: str, return_url: str) -> str:
