@@ -97,6 +97,20 @@ def test_the_inbox_goes_on_where_nobody_asks_again(
     assert only_purchase(front).state == "awaiting_payment"
 
 
+def test_a_group_that_was_renamed_before_its_customer_was_written_down_still_buys(
+    front: Storefront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stripe refuses the profile's key with another name."""
+    dies_once(monkeypatch, till, "customer_made")
+    assert ask_to_buy(front, "one") == 500
+    path = "/v1/organizations/org_a/groups/group_a"
+    assert front.admin.patch(path, json={"name": "Renamed"}).is_success
+    assert ask_to_buy(front, "one") == 201
+    names = {customer["name"] for customer in front.stripe.control.all("customer")}
+    assert {name.rpartition(", ")[2] for name in names} == {"Group A", "Renamed"}
+    assert sessions(front) == 1
+
+
 def test_an_answer_that_is_lost_is_asked_for_again(front: Storefront) -> None:
     lost = {"kind": "lost", "method": "POST", "path": "/v1/checkout/sessions", "times": 1}
     front.stripe.control.faults(lost)

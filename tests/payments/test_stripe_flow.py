@@ -178,6 +178,13 @@ def test_what_has_ended_at_stripe_cannot_be_resumed(front: Storefront) -> None:
     assert refused["error"]["code"] == "subscription_ended"
 
 
+def test_invoices_are_to_the_organization_and_its_group(front: Storefront) -> None:
+    front.pay(front.buy()["id"])
+    front.subscribe()
+    invoices = front.stripe.control.all("invoice")
+    assert [invoice["customer_name"] for invoice in invoices] == ["org_a, Group A"] * 2
+
+
 def test_a_deleted_customer_is_followed_and_replaced(front: Storefront) -> None:
     bought = front.subscribe()
     (customer,) = front.stripe.control.all("customer")

@@ -40,6 +40,7 @@ TIMEOUT_S: Final = 20.0
 PAGE: Final = 100
 INVOICES_MAX: Final = 100
 DESCRIPTION_CHARACTERS_MAX: Final = 500
+NAME_CHARACTERS_MAX: Final = 256
 SESSION_LIFE: Final = timedelta(hours=23)
 """Stripe takes 30 minutes to 24 hours from now; counted from our row, so that a repeated request
 has the same parameters."""
@@ -174,16 +175,18 @@ class StripeRequests:
         organization_id: str,
         profile_id: str,
         pool: tuple[str, str],
+        name: str,
         instead_of: str | None = None,
         attempt: str = "",
     ) -> str:
-        """The id of the profile's customer; `instead_of` is one that was deleted at Stripe,
-        `attempt` as in `create_session`."""
+        """The id of the profile's customer; its invoices are to `name`. `instead_of` is one that
+        was deleted at Stripe, `attempt` as in `create_session`."""
         after = "".join(f":{part}" for part in (instead_of, attempt) if part)
         customer = await self.ask(
             "customer.create",
             self.v1.customers.create_async(
                 {
+                    "name": name[:NAME_CHARACTERS_MAX],
                     "description": f"{organization_id}: {pool[0]} {pool[1]}",
                     "metadata": {
                         ORGANIZATION: organization_id,

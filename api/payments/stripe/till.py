@@ -13,6 +13,7 @@ from typing import Final
 
 import stripe
 
+from api import reading
 from api.errors import Refused, conflict, not_found
 from api.payments.looking import Asked, Looker, Named
 from api.payments.providers import Begun, Returns
@@ -33,6 +34,7 @@ from api.payments.stripe.errors import (
 )
 from api.payments.stripe.naming import StripeNaming
 from api.payments.stripe.reading import StripeReading, moment
+from api.reading import billing
 from api.rules.billing_profiles import customer_made
 from api.rules.change import Actor, Control
 from api.rules.purchases import session_made
@@ -253,19 +255,21 @@ async def _customer(
     instead_of: str | None = None,
 ) -> str:
     """Makes the profile's customer. Where Stripe once failed to, and would repeat that for a day
-    under the profile's key, under one of the purchase and its attempt."""
+    under the profile's key, or was asked under another name, under one of the purchase and its
+    attempt."""
     organization_id = profile.organization_id
     pool = (profile.pool_kind, profile.pool_id)
+    name = await asyncio.to_thread(_customer_name, provider.control, profile)
     own_key = f"{purchase.id}:{purchase.looks_failed}"
     customer_id = ""
     for attempt in ("", own_key) if not purchase.looks_failed else (own_key,):
         try:
             customer_id = await provider.requests.create_customer(
-                organization_id, profile.id, pool, instead_of, attempt
+                organization_id, profile.id, pool, name, instead_of, attempt
             )
             break
         except Refused as refused:
-            if attempt or not is_failure_of_theirs(refused):
+            if attempt or not (is_failure_of_theirs(refused) or is_repeated_otherwise(refused)):
                 raise
 
     def write() -> str:
@@ -280,6 +284,19 @@ async def _customer(
             return customer_id
 
     return await asyncio.to_thread(write)
+
+
+def _customer_name(control: Control, profile: BillingProfile) -> str:
+    """Whom invoices are to: the organization, and which of its groups or websites."""
+    organization_id = profile.organization_id
+    with control.store.read() as session:
+        name = reading.organization(session, organization_id).name
+        try:
+            pool = billing.pool_name(session, organization_id, profile.pool_kind, profile.pool_id)
+        except Refused:
+            # It was deleted meanwhile.
+            return name
+    return f"{name}, {pool}"
 
 
 def _sale(purchase: Purchase, profile: BillingProfile, customer_id: str, returns: Returns) -> Sale:
