@@ -90,7 +90,7 @@ PortOption = Annotated[
 @app.command()
 def up(
     demo: Annotated[
-        bool, typer.Option("--demo", help="Two organizations with live usage.")
+        bool, typer.Option("--demo", help="Two organizations with live usage, and credits to buy.")
     ] = False,
     kafka_port: PortOption = None,
     clickhouse_port: PortOption = None,
