@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import delete
 
-from api.storage.purchases import ProviderEvent
+from api.storage.purchases import BoughtGrant, Invoice, ProviderEvent, Purchase
 from deploy.embedded.partner.process import new_secret
 from deploy.embedded.partner.serving import BOOKS_FILE
 from tests.partners.conftest import Reference
@@ -251,10 +252,26 @@ def test_an_answer_that_contradicts_itself_changes_nothing(
     assert (shop.grants(), shop.purchase().revision) == (before, revision)
 
 
-def test_a_webhook_about_nothing_of_ours_is_put_aside(shop: Shop) -> None:
-    _forge(shop, "charge.refunded", "buy_nobody", "pch_1")
+def test_money_for_a_purchase_that_is_not_here_is_put_aside(shop: Shop) -> None:
+    shop.bought()
+    lost = shop.purchase().id
+    with shop.served.control.store.write() as session:
+        for table in (BoughtGrant, Invoice, Purchase):
+            session.execute(delete(table))
+    _forge(shop, "charge.refunded", lost, "pch_1")
     shop.until(lambda: len(shop.unmatched()) == 1)
-    assert shop.unmatched()[0].provider == PARTNER
+    assert (shop.unmatched()[0].provider, shop.unmatched()[0].object_id) == (PARTNER, lost)
+
+
+@pytest.mark.parametrize("purchase_id", ["buy_nobody", "../../charges?x=#", "..", "buy/1"])
+def test_a_claim_that_the_partner_itself_does_not_know_alarms_nobody(
+    shop: Shop, purchase_id: str
+) -> None:
+    _forge(shop, "charge.refunded", purchase_id, "pch_1")
+    shop.until_worked_off()
+    assert shop.unmatched() == []
+    assert all("ignored" in event.problem for event in shop.rows(ProviderEvent))
+    assert (shop.reconcile().failures, shop.unmatched()) == ([], [])
 
 
 def test_a_type_that_is_not_known_is_kept_and_does_nothing(shop: Shop) -> None:

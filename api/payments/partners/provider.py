@@ -6,6 +6,7 @@ request, a repeat after a time-out and a process that goes on with what another 
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -30,6 +31,8 @@ CHARGED_WITHIN: Final = timedelta(hours=24)
 """After that nobody expects to be charged any more; what the partner did by then still counts."""
 UNFINISHED: Final = frozenset({"created", "awaiting_payment"})
 RETRY_S: Final = 10
+PURCHASE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What an id of ours may be made of: nothing that means something in a path."""
 PURCHASE: Final = "purchase"
 """The kind of object that everything of a partner is put aside under."""
 DECLINED: Final = "The partner does not take this charge."
@@ -60,7 +63,21 @@ class PartnerProvider:
         except msgspec.DecodeError:
             return NotOurs(f"this version does not know {event.type}")
         key = PurchaseKey(told.data.organization_id, told.data.purchase_id)
-        return await asyncio.to_thread(self.named, key)
+        named = await asyncio.to_thread(self.named, key)
+        return await self._known(named) if isinstance(named, Unknown) else named
+
+    async def _known(self, unknown: Unknown) -> Named:
+        """A claim alone alarms nobody: the partner itself must know of a charge for it."""
+        purchase_id = unknown.object_id
+        if PURCHASE_ID.fullmatch(purchase_id) is None:
+            return NotOurs("it names no purchase")
+        try:
+            found = await self.client.purchase(purchase_id)
+        except (PartnerUnclear, PartnerRefused) as error:
+            raise unclear(self.name, purchase_id, error) from error
+        if found is None or not found.charges:
+            return NotOurs("the partner knows nothing of it")
+        return unknown
 
     def named(self, key: PurchaseKey) -> Named:
         """The purchase of these ids, where it is one of this partner's."""
