@@ -185,7 +185,9 @@ def _balance_sentences(event: Row) -> list[str]:
         sentences.append(f"website {micro_text(event['website_balance_micro'])}")
     if event["funding_group_id"]:
         sentences.append(f"group {micro_text(event['group_balance_micro'])}")
-    return [f"Balances after it: {', '.join(sentences)} credits."] if sentences else []
+    if not sentences:
+        return []
+    return [f"Balances after it, with what begins later: {', '.join(sentences)} credits."]
 
 
 def _correction_sentences(corrections: tuple[Row, ...]) -> list[str]:

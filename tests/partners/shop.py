@@ -61,6 +61,11 @@ class Shop:
     def hear(self) -> None:
         self.reference.control("webhooks", mode="deliver", url=self.webhook_url)
 
+    def forge(self, kind: str, purchase_id: str, charge_id: str) -> None:
+        """A webhook that the partner signs and that is not true."""
+        data = {"purchase_id": purchase_id, "organization_id": ORGANIZATION, "charge_id": charge_id}
+        assert self.reference.control("webhooks/forge", type=kind, data=data)["status"] == 200
+
     def forget(self) -> None:
         """As if nothing had been bought yet, here and at the partner."""
         self.reference.control("reset")

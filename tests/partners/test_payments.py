@@ -119,7 +119,7 @@ def test_a_charge_that_shows_up_after_a_refusal_is_granted_all_the_same(shop: Sh
     request = _request_of(shop, purchase.id)
     answer = _ask(shop, "POST", "/charges", request)
     assert answer["status"] == "succeeded"
-    _forge(shop, "charge.succeeded", purchase.id, answer["charge_id"])
+    shop.forge("charge.succeeded", purchase.id, answer["charge_id"])
     shop.until(lambda: shop.purchase().state == "paid")
     assert list(shop.grants()) == [answer["charge_id"]]
 
@@ -247,7 +247,7 @@ def test_an_answer_that_contradicts_itself_changes_nothing(
     before, revision = shop.grants(), shop.purchase().revision
     (charge,) = shop.charges()
     _tamper(shop, charge["charge_id"], **change)
-    _forge(shop, "charge.refunded", shop.purchase().id, charge["charge_id"])
+    shop.forge("charge.refunded", shop.purchase().id, charge["charge_id"])
     shop.until(lambda: any(event.attempts for event in shop.rows(ProviderEvent)))
     assert (shop.grants(), shop.purchase().revision) == (before, revision)
 
@@ -258,7 +258,7 @@ def test_money_for_a_purchase_that_is_not_here_is_put_aside(shop: Shop) -> None:
     with shop.served.control.store.write() as session:
         for table in (BoughtGrant, Invoice, Purchase):
             session.execute(delete(table))
-    _forge(shop, "charge.refunded", lost, "pch_1")
+    shop.forge("charge.refunded", lost, "pch_1")
     shop.until(lambda: len(shop.unmatched()) == 1)
     assert (shop.unmatched()[0].provider, shop.unmatched()[0].object_id) == (PARTNER, lost)
 
@@ -267,7 +267,7 @@ def test_money_for_a_purchase_that_is_not_here_is_put_aside(shop: Shop) -> None:
 def test_a_claim_that_the_partner_itself_does_not_know_alarms_nobody(
     shop: Shop, purchase_id: str
 ) -> None:
-    _forge(shop, "charge.refunded", purchase_id, "pch_1")
+    shop.forge("charge.refunded", purchase_id, "pch_1")
     shop.until_worked_off()
     assert shop.unmatched() == []
     assert all("ignored" in event.problem for event in shop.rows(ProviderEvent))
@@ -383,11 +383,6 @@ def _ask(shop: Shop, method: str, target: str, body: dict[str, Any]) -> dict[str
     answer.raise_for_status()
     told: dict[str, Any] = answer.json()
     return told
-
-
-def _forge(shop: Shop, kind: str, purchase_id: str, charge_id: str) -> None:
-    data = {"purchase_id": purchase_id, "organization_id": "org_a", "charge_id": charge_id}
-    assert shop.reference.control("webhooks/forge", type=kind, data=data)["status"] == 200
 
 
 def _tamper(shop: Shop, charge_id: str, **fields: Any) -> None:

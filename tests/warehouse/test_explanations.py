@@ -81,7 +81,7 @@ def test_the_prose_tells_the_whole_story(
         "2026-12-01 00:00:00 UTC (credits fact 2).",
         "Grant w1: one-time credits from admin:ann, valid from 2026-11-10 12:00:00 UTC (credits "
         "fact 1).",
-        "Balances after it: website 0.00, group -0.000007 credits.",
+        "Balances after it, with what begins later: website 0.00, group -0.000007 credits.",
         "Corrected by fact 12",
         "In Kafka: usage, partition 0, offset 10",
     ):
