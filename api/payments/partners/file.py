@@ -44,6 +44,8 @@ SECRET_BYTES: Final = range(24, 65)
 WIDEST_PREFIX: Final = {4: 8, 6: 7}
 """10.0.0.0/8 and fc00::/7; anything wider would allow what nobody thought of."""
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+HOST: Final = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+")
+"""A name as DNS has it, or an address; one with other letters is to be written as `xn--…`."""
 VARIABLE: Final = "METERING_PARTNERS_FILE"
 
 OrganizationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@+-]{1,256}$")]
@@ -212,8 +214,10 @@ def _check_base(base: str, allowed: tuple[Network, ...]) -> None:
         raise ValueError("base: is not an address")
     parts = urlsplit(base)
     host = parts.hostname
-    _ = parts.port  # a port that is none is said by this
-    if not host or parts.username is not None or parts.password is not None:
+    # `port` raises where it is none.
+    if not host or parts.port == 0 or not HOST.fullmatch(host):
+        raise ValueError("base: is to be https://HOST/PATH or https://HOST:PORT/PATH")
+    if parts.username is not None or parts.password is not None:
         raise ValueError("base: is to be https://HOST/PATH, without a user or password")
     if "?" in base or "#" in base or base.endswith("/"):
         raise ValueError("base: has no `?`, no `#` and no slash at its end")
@@ -224,7 +228,7 @@ def _check_base(base: str, allowed: tuple[Network, ...]) -> None:
         raise ValueError("base: is to be https (http only to 127.0.0.1, where that is allowed)")
     if literal is not None and not may_connect(str(literal), allowed):
         raise ValueError(f"base: {literal} is no public address; allow_networks may allow it")
-    if literal is None and (host == "localhost" or host.endswith(".localhost")):
+    if literal is None and f".{host.rstrip('.')}".endswith(".localhost"):
         raise ValueError("base: localhost is no public address; name 127.0.0.1 and allow it")
 
 
