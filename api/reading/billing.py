@@ -40,6 +40,14 @@ def open_profile(
     )
 
 
+def profile_of(session: Session, organization_id: str, profile_id: str) -> BillingProfile:
+    """A profile by its id, open or closed. Raises Refused (404)."""
+    profile = session.get(BillingProfile, (organization_id, profile_id))
+    if profile is None:
+        raise not_found("billing profile", profile_id, "profile_id")
+    return profile
+
+
 def pool_name(session: Session, organization_id: str, pool_kind: str, pool_id: str) -> str:
     """Raises Refused: 409 for Unassigned, which has no credits, 404 where there is no such pool."""
     if pool_kind == "website":

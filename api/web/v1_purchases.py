@@ -22,7 +22,7 @@ from api.storage.purchases import Purchase
 from api.web.admission import KeyedRoute
 from api.web.answers import Error, Json, responses
 from api.web.context import Api, ApiPart, Caller, OrganizationId, path_id
-from api.web.idempotency import OncePart, begin_once
+from api.web.idempotency import Once, OncePart, begin_once
 from api.web.pages import Paging, newest_page
 from api.web.pools import Editor, Pool, Reader, pool_route, require_own
 from api.web.shapes import billing as shapes
@@ -155,17 +155,19 @@ async def post_purchase(
     "POST",
     "/subscriptions/{subscription_id}/cancel",
     response_model=shapes.Subscription,
-    responses=responses(Error, 404, 409, 502),
+    responses=responses(Error, 404, 409, 422, 502),
     summary="End a subscription of a {pool} with its period; its credits last until then",
 )
 async def post_cancel(
     api: ApiPart,
     caller: Editor,
+    once: OncePart,
     organization_id: OrganizationId,
     pool: Pool,
     subscription_id: SubscriptionId,
 ) -> Response:
-    return await _steer(api, caller, (organization_id, pool), subscription_id, is_to_end=True)
+    whose = (organization_id, pool)
+    return await _steer(api, caller, once, whose, subscription_id, is_to_end=True)
 
 
 @pool_route(
@@ -173,49 +175,55 @@ async def post_cancel(
     "POST",
     "/subscriptions/{subscription_id}/resume",
     response_model=shapes.Subscription,
-    responses=responses(Error, 404, 409, 502),
+    responses=responses(Error, 404, 409, 422, 502),
     summary="Let a subscription of a {pool} go on that was to end with its period",
 )
 async def post_resume(
     api: ApiPart,
     caller: Editor,
+    once: OncePart,
     organization_id: OrganizationId,
     pool: Pool,
     subscription_id: SubscriptionId,
 ) -> Response:
-    return await _steer(api, caller, (organization_id, pool), subscription_id, is_to_end=False)
+    whose = (organization_id, pool)
+    return await _steer(api, caller, once, whose, subscription_id, is_to_end=False)
 
 
 async def _steer(
     api: Api,
     caller: Caller,
+    once: Once,
     whose: tuple[str, Pool],
     subscription_id: str,
     *,
     is_to_end: bool,
 ) -> Response:
-    """Asks the provider unless the subscription is so already; a repeat is harmless."""
+    """Asks the provider unless the subscription is so already; a repeat goes on with what the first
+    try left undone."""
     organization_id, pool = whose
 
-    def note() -> str | None:
-        with api.control.change(organization_id, caller.actor()) as change:
-            require_own(change.session, caller, organization_id, pool, to_change=True)
-            row, is_to_change = purchase_rules.subscription_to_change(
-                change, pool.kind, pool.id, subscription_id, is_to_end=is_to_end
-            )
-            return row.provider if is_to_change else None
+    def note(change: Change) -> str:
+        require_own(change.session, caller, organization_id, pool, to_change=True)
+        row, _ = purchase_rules.subscription_to_change(
+            change, pool.kind, pool.id, subscription_id, is_to_end=is_to_end
+        )
+        return row.provider
 
-    def read() -> dict[str, Any]:
+    def read() -> tuple[bool, dict[str, Any]]:
         with api.store.read() as session:
-            row = billing.subscription_of(session, organization_id, subscription_id)
-            return shown_subscription(*row)
+            purchase, row = billing.subscription_of(session, organization_id, subscription_id)
+            is_so = row.ended_at is not None or row.cancel_at_period_end == is_to_end
+            return is_so, shown_subscription(purchase, row)
 
-    provider = await run_in_threadpool(note)
-    if provider is not None:
+    provider = await run_in_threadpool(begin_once, api, caller, once, organization_id, note)
+    is_so, shown = await run_in_threadpool(read)
+    if not is_so:
         till = api.payments.of(provider)
         ask = till.cancel if is_to_end else till.resume
         await ask(organization_id, subscription_id)
-    return Json(await run_in_threadpool(read))
+        _, shown = await run_in_threadpool(read)
+    return Json(shown)
 
 
 @pool_route(
@@ -224,25 +232,30 @@ async def _steer(
     "/portal",
     status_code=201,
     response_model=shapes.Portal,
-    responses=responses(Error, 404, 409, 502),
+    responses=responses(Error, 404, 409, 422, 502),
     summary="A short-lived address where what a {pool} pays is managed",
 )
 async def post_portal(
     api: ApiPart,
     caller: Editor,
+    once: OncePart,
     organization_id: OrganizationId,
     pool: Pool,
     body: shapes.NewPortal,
 ) -> Response:
-    def read() -> tuple[str, str]:
-        with api.control.change(organization_id, caller.actor()) as change:
-            require_own(change.session, caller, organization_id, pool, to_change=True)
-            profile = purchase_rules.profile_to_pay(change, pool.kind, pool.id)
-            api.payments.of(profile.provider)
-            change.audit("billing.portal", (pool.kind, pool.id), None, {"profile_id": profile.id})
-            return profile.id, profile.provider
+    def note(change: Change) -> str:
+        require_own(change.session, caller, organization_id, pool, to_change=True)
+        profile = purchase_rules.profile_to_pay(change, pool.kind, pool.id)
+        api.payments.of(profile.provider)
+        change.audit("billing.portal", (pool.kind, pool.id), None, {"profile_id": profile.id})
+        return profile.id
 
-    profile_id, provider = await run_in_threadpool(read)
+    def read() -> str:
+        with api.store.read() as session:
+            return billing.profile_of(session, organization_id, profile_id).provider
+
+    profile_id = await run_in_threadpool(begin_once, api, caller, once, organization_id, note)
+    provider = await run_in_threadpool(read)
     return_url = api.options.base_url + (body.return_path or RETURN_PATH)
     url = await api.payments.of(provider).portal(organization_id, profile_id, return_url)
     return Json({"url": url}, 201)

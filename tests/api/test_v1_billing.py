@@ -334,3 +334,19 @@ def test_packages_over_http(selling: Served) -> None:
         offered = admin.get(f"{ORG}/packages").json()
         assert [row["id"] for row in offered["items"]] == ["pkg"]
         assert offered["quantity_max"] == 50
+
+
+def test_a_cancellation_that_is_repeated_with_its_key_is_asked_for_once(
+    admin: httpx.Client, selling: Served, till: CashTill
+) -> None:
+    bought = admin.post(f"{LAB}/purchases", json=BUY | {"kind": "monthly"}).json()["purchase"]["id"]
+    subscribe(selling.control, bought)
+    key = {"Idempotency-Key": "cancel-1"}
+    answers = [
+        admin.post(f"{LAB}/subscriptions/{bought}/cancel", headers=key).json() for _ in range(2)
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0]["cancel_at_period_end"]
+    assert [what for what, _ in till.asked].count("cancel") == 1
+    other = admin.post(f"{LAB}/subscriptions/{bought}/resume", headers=key)
+    assert code(other) == (422, "idempotency_key_reused")

@@ -80,24 +80,6 @@ def test_whichever_webhooks_are_lost(shop: Shop, lost: set[int]) -> None:
     assert cursor.provider == PARTNER
 
 
-def test_a_charge_of_nobody_is_put_aside_until_it_is_gone(shop: Shop) -> None:
-    shop.bought()
-    shop.reference.control("webhooks", mode="drop")
-    purchase_id = shop.purchase().id
-    told = shop.reference.control(
-        "webhooks/forge",
-        type="charge.succeeded",
-        data={"purchase_id": "buy_nobody", "organization_id": "org_a"},
-    )
-    assert told["status"] == 200
-    shop.until(lambda: len(shop.unmatched()) == 1)
-    assert "buy_nobody" in shop.unmatched()[0].message
-    report = shop.reconcile()
-    assert (report.failures, report.unmatched) == ([], [])
-    assert shop.unmatched() == []
-    assert shop.purchase().id == purchase_id
-
-
 def test_a_partner_that_does_not_answer_leaves_the_cursor(shop: Shop) -> None:
     shop.bought()
     shop.reference.control("away", away=True)
