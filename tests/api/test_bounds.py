@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import pytest
+from alembic import command
 from sqlalchemy import event, func, select
 
 from api.errors import Refused
@@ -35,7 +36,7 @@ from api.rules.prices import NewPrice, set_default_price, set_price
 from api.rules.websites import create_website, update_website
 from api.storage.bulk import insert_rows
 from api.storage.ledgers import Grant, OutboxFact, Price
-from api.storage.migrate import migrate
+from api.storage.migrate import alembic_config
 from api.storage.models import Member, Organization
 from api.storage.store import Store
 from schemas import codec, topics
@@ -304,7 +305,9 @@ def test_the_migration_names_what_older_facts_are_about(store: Store, clock: Clo
             "UPDATE alembic_version SET version_num = '0006'",
         ):
             connection.exec_driver_sql(statement)
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0007")
         connection.commit()
-    migrate(store)
     with store.read() as session:
         assert session.execute(subjects).all() == before
