@@ -176,7 +176,9 @@ class Outbox:
     async def _pause(self, which: int, look_s: float) -> None:
         signal = self._signals[which]
         try:
-            await asyncio.wait_for(signal.wait(), look_s)
+            # Not by `wait_for`: before Python 3.12 it may lose a cancellation.
+            async with asyncio.timeout(look_s):
+                await signal.wait()
         except TimeoutError:
             return
         signal.clear()

@@ -150,13 +150,15 @@ class Inbox:
                     log.warning("payments wait for the database", what=str(refused))
                 except Exception as error:  # noqa: BLE001 - nobody else would go on with it
                     log.error("payments were not looked through", error=_said(error))
+                # Not by `wait_for`: before Python 3.12 it may lose a cancellation.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._signal.wait(), LOOK_S)
+                    async with asyncio.timeout(LOOK_S):
+                        await self._signal.wait()
         finally:
             lock.release()
 
     async def _take(self, lock: WorkLock) -> None:
-        while not await asyncio.to_thread(lock.take):  # noqa: ASYNC110 - nobody here can tell
+        while not await _whole(asyncio.to_thread(lock.take)):  # noqa: ASYNC110 - nobody can tell
             await asyncio.sleep(LOCK_RETRY_S)
 
     async def _begin_due(self) -> bool:
@@ -258,6 +260,17 @@ class Inbox:
             # What is still due would otherwise be begun again at once, and again.
             await asyncio.sleep(LOOK_S)
             return None
+
+
+async def _whole(work: Coroutine[Any, Any, Result]) -> Result:
+    """Waits for its end also when cancelled: a thread that takes a lock after it was released would
+    keep it from everybody."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 async def _do(chore: Chore) -> None:
