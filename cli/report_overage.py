@@ -17,21 +17,9 @@ from schemas.spreadsheets import csv_lines, guarded
 from warehouse.amounts import micro_text, pico_text
 from warehouse.connection import connect
 from warehouse.organizations import billing_calendar, find_organization, organization_names
-from warehouse.overage import OverageRow, all_periods, overage
+from warehouse.overage import COLUMNS, OverageRow, all_periods, overage
 
 MINUTE: Final = "%Y-%m-%d %H:%M"
-COLUMNS: Final = (
-    "organization_id",
-    "organization_name",
-    "start",
-    "end",
-    "time_zone",
-    "currency",
-    "events",
-    "overage_micro",
-    "overage_credits",
-    "money",
-)
 
 
 def report_overage(

@@ -39,6 +39,19 @@ HAVING total_micro != 0 OR total_pico != 0
 # the id, so a range that is mostly asked for is also read at once.
 
 ORGANIZATIONS_AT_ONCE: Final = 1_000
+COLUMNS: Final = (
+    "organization_id",
+    "organization_name",
+    "start",
+    "end",
+    "time_zone",
+    "currency",
+    "events",
+    "overage_micro",
+    "overage_credits",
+    "money",
+)
+"""Of the CSV, whoever writes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from api.reading.billing_calendar import billing_calendar, billing_calendars
 from api.reading.spend import Spend
 from api.storage.models import Organization
 from schemas.cycles import BillingCalendar, Cycle, PeriodError
-from warehouse.overage import ORGANIZATIONS_AT_ONCE, OverageRow, overage, periods_of
+from warehouse.overage import COLUMNS, ORGANIZATIONS_AT_ONCE, OverageRow, overage, periods_of
 
 __all__ = [
+    "COLUMNS",
     "ORGANIZATIONS_AT_ONCE",
     "OverageRow",
     "check_period",

@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from api import reading
 from api.errors import invalid
 from api.reading.overage import (
+    COLUMNS,
     ORGANIZATIONS_AT_ONCE,
     OverageRow,
     check_period,
@@ -136,7 +137,7 @@ def _as_csv(api: Api, period: str) -> Response:
 
 def _csv_parts(api: Api, period: str) -> Iterator[str]:
     """As many organizations at once as memory is to hold."""
-    names, head = _next_organizations(api, None), [list(shapes.COLUMNS)]
+    names, head = _next_organizations(api, None), [list(COLUMNS)]
     while True:
         with api.store.read() as session:
             periods = periods_among(session, names, period)

@@ -5,22 +5,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from api.reading.overage import OverageRow
+from api.reading.overage import COLUMNS, OverageRow
 from api.web.shapes.common import iso
 from api.web.shapes.v1 import TIME
 
-COLUMNS = (
-    "organization_id",
-    "organization_name",
-    "start",
-    "end",
-    "time_zone",
-    "currency",
-    "events",
-    "overage_micro",
-    "overage_credits",
-    "money",
-)
 EXAMPLE_CSV = (
     f"{','.join(COLUMNS)}\n"
     "org_7,Northwind,2026-11-01T00:00:00.000Z,2026-12-01T00:00:00.000Z,UTC,USD,1,160000,0.16,0.0016\n"
